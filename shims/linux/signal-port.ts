@@ -1,0 +1,32 @@
+/** What the framework asks of the signal code. */
+import type { Task } from "./task.ts";
+
+/** A CPU exception of the guest, as the engine saw it. */
+export interface Fault {
+  /** x86 vector: 0 #DE, 1 #DB, 3 #BP, 4 #OF, 5 #BR, 6 #UD, 11 #NP, 12 #SS, 13 #GP, 14 #PF, 16 #MF, 17 #AC, 19 #XM. */
+  readonly vector: number;
+  readonly errorCode: number;
+  /** CR2 of a page fault; 0 otherwise. */
+  readonly address: number;
+  readonly access: "read" | "write" | "fetch";
+  /** By `int n`, `int3` or `into`: RIP is behind the instruction. */
+  readonly software: boolean;
+  /** For a page fault: a mapping is there, but it forbids the access, or the file behind it ends before. */
+  readonly page: "unmapped" | "protection" | "bus" | undefined;
+}
+
+export interface SignalPort {
+  /** Turns an exception of `task` (the current one) into a signal for it: a handler is set up, or the process ends. */
+  raiseFault(task: Task, fault: Fault): void;
+  /** True when a signal waits for `task` that a blocked call must be interrupted for. */
+  interrupts(task: Task): boolean;
+  /**
+   * Before `task` (the current one) goes back to its code: sets up the frame of a waiting signal or ends the process. Also decides what
+   * becomes of a result -ERESTARTSYS and its kin. Called only when `interrupts` says so or such a result was given.
+   */
+  deliver(task: Task, result: number | undefined): void;
+  /** Next monotonic time (ns) at which a timer of any process fires; Infinity for none. */
+  nextTimer(): number;
+  /** Fires the timers that are due. */
+  runTimers(now: number): void;
+}

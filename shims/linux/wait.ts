@@ -1,0 +1,95 @@
+/**
+ * Blocking. A handler that cannot answer yet returns a `Wait`; the run loop parks the task on the wait's queues and asks
+ * `attempt()` again each time one of them is woken, until it gives a result, the deadline passes, or a signal interrupts.
+ */
+import { Errno } from "./errno.ts";
+
+/** Something tasks wait for: data in a pipe, a child's exit, a futex word. Wakes in the order of arrival. */
+export class WaitQueue {
+  readonly #waits = new Set<Wait>();
+
+  get size(): number {
+    return this.#waits.size;
+  }
+
+  /** Lets up to `count` waits (all of them if omitted) try again; returns how many it reached. */
+  wake(count: number = Number.POSITIVE_INFINITY): number {
+    let woken = 0;
+    for (const wait of this.#waits) {
+      if (woken >= count) break;
+      woken++;
+      wait.notify();
+    }
+    return woken;
+  }
+
+  /** For `Wait` only: a wait is on its queues from `begin` to `end`. */
+  add(wait: Wait): void {
+    this.#waits.add(wait);
+  }
+
+  remove(wait: Wait): void {
+    this.#waits.delete(wait);
+  }
+}
+
+export interface WaitOptions {
+  readonly queues: readonly WaitQueue[];
+  /** The call's result, or undefined while it must go on waiting. May write guest memory; the task's space is active. */
+  readonly attempt: () => number | undefined;
+  /** Virtual monotonic time in ns at which `timeout` answers instead. */
+  readonly deadline?: number;
+  /** The result when the deadline has passed; 0 when omitted. */
+  readonly timeout?: () => number;
+  /** The result when a signal interrupts; -ERESTARTSYS when omitted, which the signal code turns into a restart or EINTR. */
+  readonly interrupted?: () => number;
+  /** Something outside the run (a terminal, a host pipe) may wake it: the run is not deadlocked while it waits. */
+  readonly host?: boolean;
+  /** Called once when the wait is over for whatever reason: to leave a list, to release a host handle. */
+  readonly cleanup?: () => void;
+}
+
+export class Wait {
+  readonly queues: readonly WaitQueue[];
+  readonly attempt: () => number | undefined;
+  readonly deadline: number | undefined;
+  readonly host: boolean;
+  readonly #timeout: (() => number) | undefined;
+  readonly #interrupted: (() => number) | undefined;
+  readonly #cleanup: (() => void) | undefined;
+  #wakened: (() => void) | undefined;
+
+  constructor(options: WaitOptions) {
+    this.queues = options.queues;
+    this.attempt = options.attempt;
+    this.deadline = options.deadline;
+    this.host = options.host ?? false;
+    this.#timeout = options.timeout;
+    this.#interrupted = options.interrupted;
+    this.#cleanup = options.cleanup;
+  }
+
+  timeout(): number {
+    return this.#timeout === undefined ? 0 : this.#timeout();
+  }
+
+  interrupted(): number {
+    return this.#interrupted === undefined ? -Errno.ERESTARTSYS : this.#interrupted();
+  }
+
+  /** The run loop parks the task; `wakened` makes it runnable again. */
+  begin(wakened: () => void): void {
+    this.#wakened = wakened;
+    for (const queue of this.queues) queue.add(this);
+  }
+
+  end(): void {
+    this.#wakened = undefined;
+    for (const queue of this.queues) queue.remove(this);
+    this.#cleanup?.();
+  }
+
+  notify(): void {
+    this.#wakened?.();
+  }
+}
