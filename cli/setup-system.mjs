@@ -71,7 +71,9 @@ export function run(step, command, args, advice, env = {}) {
       ? `ended by ${result.signal}`
       : `exit ${result.status}`;
   const printed = `${result.stdout ?? ""}\n${result.stderr ?? ""}`.split("\n").filter((line) => line.trim() !== "");
-  const tail = printed.slice(-15).map((line) => `    ${line}`);
+  // npm says what is wrong first, compilers last.
+  const shown = printed.length > 20 ? [...printed.slice(0, 6), "…", ...printed.slice(-12)] : printed;
+  const tail = shown.map((line) => `    ${line}`);
   throw new StepFailed(
     [`cannot ${step}: \`${[command, ...args].join(" ")}\` failed (${why}).`, ...tail, advice].join("\n"),
   );
