@@ -26,7 +26,7 @@ const TEST_PACKAGES = [
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const DAY_MS = 24 * 60 * 60 * 1000;
 
-export const HOW_TO_INSTALL = `Install a C++ compiler, make, Python 3 and Unicorn 2.0's development files, then run this again:
+const HOW_TO_INSTALL = `Install a C++ compiler, make, Python 3 and Unicorn 2.0's development files, then run this again:
   Debian, Ubuntu   sudo apt-get install ${BUILD_PACKAGES.join(" ")}
   Fedora           sudo dnf install unicorn-devel gcc-c++ make python3
   Arch             sudo pacman -S --needed unicorn base-devel python

@@ -8,6 +8,7 @@
 
 import { createHash } from "node:crypto";
 import {
+  chmodSync,
   closeSync,
   existsSync,
   openSync,
@@ -16,21 +17,13 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import {
-  HOW_TO_INSTALL,
-  installBuildPackages,
-  installTestPackages,
-  pathOf,
-  readStamp,
-  run,
-  StepFailed,
-  say,
-} from "./setup-system.mjs";
+import { installBuildPackages, installTestPackages, pathOf, readStamp, run, StepFailed, say } from "./setup-system.mjs";
 
 const NODE_MAJOR = 20;
 const LOCK_WAIT_MS = 15 * 60 * 1000;
@@ -131,7 +124,10 @@ function buildAddon(needTools) {
     "--loglevel=error",
     ...(headers ? [`--nodedir=${headers}`] : []),
   ];
-  run("build the addon", process.execPath, args, HOW_TO_INSTALL);
+  const advice =
+    "The compiler and Unicorn's header are there. Look at the first error above; SHIMBED_UNICORN=shared builds against " +
+    "the shared library only, and removing emulator/native/build starts from nothing.";
+  run("build the addon", process.execPath, args, advice);
   writeFileSync(stamp, `${wanted}\n`);
 }
 
@@ -151,7 +147,17 @@ function compile() {
   run("compile", process.execPath, args, "The lines above name the file and line to mend.");
   writeFileSync(join(next, ".shimbed-sources"), `${wanted}\n`);
   rmSync(pathOf("dist"), { recursive: true, force: true });
+  chmodSync(join(next, "cli", "shimbed.js"), 0o755);
   renameSync(next, pathOf("dist"));
+}
+
+/** Lets `npx shimbed` find the program: npm links the commands of dependencies only, not the package's own. */
+function linkCommand() {
+  const program = pathOf("dist", "cli", "shimbed.js");
+  const link = pathOf("node_modules", ".bin", "shimbed");
+  if (existsSync(link)) return;
+  rmSync(link, { force: true });
+  symlinkSync(relative(dirname(link), program), link);
 }
 
 // ---------------------------------------------------------------- one at a time
@@ -211,6 +217,7 @@ export function setUp({ tests = false } = {}) {
       installNpmPackages();
       buildAddon(installBuildPackages);
       compile();
+      linkCommand();
     });
   } catch (error) {
     const refused = ["EACCES", "EROFS", "ENOSPC", "EPERM"].includes(error.code);
