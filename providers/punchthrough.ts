@@ -1,0 +1,57 @@
+import type { Asker, Request, Result, Side } from "./requests.ts";
+
+/** Permission to run one request once. Only the gate executes tokens; it also keeps their life cycle. */
+export interface PunchthroughToken {
+  /** The provider that gave it, for the ledger. */
+  readonly provider: string;
+  execute(): Result;
+}
+
+/** A platform: gives tokens for the requests it serves. */
+export interface PunchthroughProvider {
+  readonly name: string;
+  /** A token, or undefined when the provider gives none for this request. Must not change CPU state. */
+  getPunchthroughTokenFor(request: Request, asker: Asker): PunchthroughToken | undefined;
+}
+
+/**
+ * Two providers as one: the left one is asked first, the right one when the left gives no token. A failure comes out
+ * tagged with its side; `unsupported` and `unimplemented` pass unchanged, as LiteBox' `Either` does it.
+ */
+export class EitherProvider implements PunchthroughProvider {
+  readonly name: string;
+  readonly #left: PunchthroughProvider;
+  readonly #right: PunchthroughProvider;
+
+  constructor(left: PunchthroughProvider, right: PunchthroughProvider) {
+    this.name = `either(${left.name}, ${right.name})`;
+    this.#left = left;
+    this.#right = right;
+  }
+
+  getPunchthroughTokenFor(request: Request, asker: Asker): PunchthroughToken | undefined {
+    const left = this.#left.getPunchthroughTokenFor(request, asker);
+    if (left !== undefined) return new EitherToken("Left", left);
+    const right = this.#right.getPunchthroughTokenFor(request, asker);
+    return right === undefined ? undefined : new EitherToken("Right", right);
+  }
+}
+
+class EitherToken implements PunchthroughToken {
+  readonly #side: Side;
+  readonly #inner: PunchthroughToken;
+
+  constructor(side: Side, inner: PunchthroughToken) {
+    this.#side = side;
+    this.#inner = inner;
+  }
+
+  get provider(): string {
+    return this.#inner.provider;
+  }
+
+  execute(): Result {
+    const result = this.#inner.execute();
+    return result.kind === "failure" ? { ...result, sides: [this.#side, ...(result.sides ?? [])] } : result;
+  }
+}
