@@ -195,7 +195,7 @@ export function installTestPackages() {
   const root = asRoot();
   if (!root) {
     if (missingRequired.length === 0) return reportOptional(missingOptional);
-    throw new StepFailed(`the tests need more Debian packages: sudo apt-get install ${missing.join(" ")}`);
+    throw new StepFailed(`the tests need more Debian packages: sudo apt-get install ${missingRequired.join(" ")}`);
   }
   say(`installing Debian packages for the tests: ${missing.join(" ")}`);
   if (missing.some((name) => name.endsWith(":i386"))) addI386(root);
