@@ -1,0 +1,263 @@
+import { TestbedError } from "./errors.ts";
+import type { NativeEngine } from "./native.ts";
+import type { PrivilegedState, SegmentName } from "./privileged.ts";
+
+/** Register numbers: the encoding order of the general registers, then the instruction pointer and the flags. */
+export const Reg = {
+  rax: 0,
+  rcx: 1,
+  rdx: 2,
+  rbx: 3,
+  rsp: 4,
+  rbp: 5,
+  rsi: 6,
+  rdi: 7,
+  r8: 8,
+  r9: 9,
+  r10: 10,
+  r11: 11,
+  r12: 12,
+  r13: 13,
+  r14: 14,
+  r15: 15,
+  rip: 16,
+  rflags: 17,
+} as const;
+
+/** Why a run ended. */
+export const StopKind = {
+  /** `syscall`: RCX and R11 are set as the instruction sets them, RIP is past it. */
+  syscall: 0,
+  /** `int 0x80`, RIP past it. */
+  int80: 1,
+  /** `sysenter`: hardware keeps no return address, so RIP means nothing. */
+  sysenter: 2,
+  /** An exception: `stopVector` and the fields after it say which. RIP is at the instruction for faults, past it for traps. */
+  exception: 3,
+  /** The budget of basic blocks is used up; RIP is at the block that has not run. */
+  budget: 4,
+  /** `interrupt()` was called or a signal came. */
+  interrupted: 5,
+} as const;
+export type StopKind = (typeof StopKind)[keyof typeof StopKind];
+
+export type AccessKind = "read" | "write" | "fetch";
+const accessNames: readonly AccessKind[] = ["read", "write", "fetch"];
+
+const segmentNumbers: Record<SegmentName, number> = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 };
+
+/** Registers, segments with their hidden parts, TLS descriptors, x87 and SSE of one guest thread. */
+export interface CpuContext {
+  readonly bytes: Uint8Array;
+}
+
+const FS = 0;
+const GS = 1;
+const KERNEL_GS = 2;
+const rflagsIndex: number = Reg.rflags;
+const failedKind = 6;
+const two32 = 4294967296;
+
+function checkCanonical(value: bigint, name: string): bigint {
+  if (BigInt.asUintN(64, BigInt.asIntN(48, value)) !== BigInt.asUintN(64, value)) {
+    throw new TestbedError(`${name} = 0x${value.toString(16)} is not a canonical address; wrmsr would raise #GP`);
+  }
+  return BigInt.asUintN(64, value);
+}
+
+class NativePrivilegedState implements PrivilegedState {
+  readonly #engine: NativeEngine;
+  constructor(engine: NativeEngine) {
+    this.#engine = engine;
+  }
+  get fsBase(): bigint {
+    return this.#engine.base(FS);
+  }
+  set fsBase(value: bigint) {
+    this.#engine.setBase(FS, checkCanonical(value, "FS base"));
+  }
+  get gsBase(): bigint {
+    return this.#engine.base(GS);
+  }
+  set gsBase(value: bigint) {
+    this.#engine.setBase(GS, checkCanonical(value, "GS base"));
+  }
+  get kernelGsBase(): bigint {
+    return this.#engine.base(KERNEL_GS);
+  }
+  set kernelGsBase(value: bigint) {
+    this.#engine.setBase(KERNEL_GS, checkCanonical(value, "kernel GS base"));
+  }
+  loadSelector(segment: SegmentName, selector: number): boolean {
+    return this.#engine.loadSelector(segmentNumbers[segment], selector & 0xffff);
+  }
+  gdtEntry(index: number): bigint {
+    return this.#engine.gdtEntry(index);
+  }
+  setGdtEntry(index: number, descriptor: bigint): void {
+    this.#engine.setGdtEntry(index, descriptor);
+  }
+  ldtEntry(index: number): bigint {
+    return this.#engine.ldtEntry(index);
+  }
+  setLdtEntry(index: number, descriptor: bigint): void {
+    this.#engine.setLdtEntry(index, descriptor);
+  }
+  get ldtSize(): number {
+    return this.#engine.ldtSize();
+  }
+  set ldtSize(entries: number) {
+    if (!this.#engine.resizeLdt(entries)) throw new TestbedError(`an LDT of ${entries} entries cannot be made`);
+  }
+}
+
+/**
+ * The emulated processor: x86-64 in ring 3, 64-bit or compatibility mode by its code segment. `run` returns; nothing
+ * of ours is called while guest code runs. Registers are read and written in place between runs.
+ */
+export class Cpu {
+  /** Segment bases, selectors and descriptors: for the gate in `providers/` only. */
+  readonly privileged: PrivilegedState;
+  readonly #engine: NativeEngine;
+  readonly #contextSize: number;
+  /** Two 32-bit halves for each register up to RIP; the hot path reads arguments from here. */
+  readonly words: Uint32Array;
+  readonly #big: BigUint64Array;
+  /** The engine's stop block; word 7 counts the changes that make cached translations wrong. */
+  readonly stopWords: Uint32Array;
+  readonly #stopNumbers: Float64Array;
+
+  constructor(engine: NativeEngine, contextSize: number) {
+    this.#engine = engine;
+    this.#contextSize = contextSize;
+    this.privileged = new NativePrivilegedState(engine);
+    const registers = engine.registers();
+    this.words = new Uint32Array(registers);
+    this.#big = new BigUint64Array(registers);
+    const stop = engine.stopBlock();
+    this.stopWords = new Uint32Array(stop);
+    this.#stopNumbers = new Float64Array(stop);
+    this.#stopNumbers[4] = -1;
+  }
+
+  /**
+   * Runs guest code from RIP until something needs attention.
+   * @param budget basic blocks that may run; unlimited when left out, and then nothing is counted.
+   * @throws TestbedError when the engine itself gives up.
+   */
+  run(budget = -1): StopKind {
+    this.#stopNumbers[4] = budget;
+    this.#engine.run();
+    const kind = this.stopWords[0] ?? failedKind;
+    if (kind >= failedKind)
+      throw new TestbedError(
+        `libunicorn gave up at RIP 0x${this.reg(Reg.rip).toString(16)} (error ${this.stopWords[1]})`,
+      );
+    return kind as StopKind;
+  }
+
+  /** Makes the run that is going on, or the next one, end with `interrupted`. */
+  interrupt(): void {
+    this.#engine.interrupt();
+  }
+
+  /** Exception vector (SDM vol. 3, table 6-1). An address that is not canonical arrives as 13, as on hardware. */
+  get stopVector(): number {
+    return this.stopWords[1] ?? 0;
+  }
+  get stopErrorCode(): number {
+    return this.stopWords[2] ?? 0;
+  }
+  /** Address of a page fault: exact, also inside `rep` and page-crossing accesses. */
+  get stopAddress(): number {
+    return this.#stopNumbers[2] ?? 0;
+  }
+  get stopAccess(): AccessKind {
+    return accessNames[this.stopWords[3] ?? 0] ?? "read";
+  }
+  /** True for `int3`, `into` and `int 4`: RIP is past the instruction. */
+  get stopSoftware(): boolean {
+    return this.stopWords[6] !== 0;
+  }
+  /** Blocks left of the budget of the last run. */
+  get budgetLeft(): number {
+    return this.#stopNumbers[4] ?? 0;
+  }
+  /** Basic blocks counted so far, over all runs that had a budget. */
+  get blocks(): number {
+    return this.#stopNumbers[5] ?? 0;
+  }
+  /** What the next `rdtsc` is near to: it advances by itself and never by the host's clock. */
+  get timeStamp(): number {
+    return this.#stopNumbers[7] ?? 0;
+  }
+  set timeStamp(value: number) {
+    this.#stopNumbers[7] = value;
+  }
+
+  /** A register as a number: exact below 2^53. */
+  reg(register: number): number {
+    if (register === rflagsIndex) return this.stopWords[12] ?? 0;
+    const i = register * 2;
+    return (this.words[i] ?? 0) + (this.words[i + 1] ?? 0) * two32;
+  }
+  /** A register as a signed number: exact within ±2^53. */
+  regSigned(register: number): number {
+    const i = register * 2;
+    return (this.words[i] ?? 0) + ((this.words[i + 1] ?? 0) | 0) * two32;
+  }
+  /** The low 32 bits, unsigned. */
+  regLow(register: number): number {
+    if (register === rflagsIndex) return this.stopWords[12] ?? 0;
+    return this.words[register * 2] ?? 0;
+  }
+  regBig(register: number): bigint {
+    if (register === rflagsIndex) return BigInt(this.stopWords[12] ?? 0);
+    return this.#big[register] ?? 0n;
+  }
+  /** Sets all 64 bits; negative numbers are sign-extended. */
+  setReg(register: number, value: number): void {
+    if (register === rflagsIndex) {
+      this.#engine.setFlags(value);
+      return;
+    }
+    const i = register * 2;
+    this.words[i] = value;
+    this.words[i + 1] = Math.floor(value / two32);
+  }
+  setRegBig(register: number, value: bigint): void {
+    if (register === rflagsIndex) this.#engine.setFlags(Number(value));
+    else this.#big[register] = value;
+  }
+
+  selector(segment: SegmentName): number {
+    return this.#engine.selector(segmentNumbers[segment]);
+  }
+  /** True while CS is a 64-bit code segment. */
+  get wide(): boolean {
+    return this.#engine.wide();
+  }
+  /** Enters ring 3 through the code and stack selectors given, as a kernel's return to a new program does. */
+  enterUser(wide: boolean, cs: number, ss: number): void {
+    this.#engine.enterUser(wide, cs, ss);
+  }
+
+  saveContext(into?: CpuContext): CpuContext {
+    const context = into ?? { bytes: new Uint8Array(this.#contextSize) };
+    this.#engine.saveContext(context.bytes);
+    return context;
+  }
+  restoreContext(context: CpuContext): void {
+    this.#engine.restoreContext(context.bytes);
+  }
+  /** x87 and SSE state in the layout of FXSAVE (SDM vol. 1, table 10-2), 512 bytes. */
+  fxsave(): Uint8Array {
+    const image = new Uint8Array(512);
+    this.#engine.fxsave(image);
+    return image;
+  }
+  /** Loads such an image; false, with nothing changed, when MXCSR has reserved bits (#GP on hardware). */
+  fxrstor(image: Uint8Array): boolean {
+    return this.#engine.fxrstor(image);
+  }
+}

@@ -1,0 +1,103 @@
+import { Cpu, type CpuContext } from "./cpu.ts";
+import { TestbedError } from "./errors.ts";
+import { AddressSpace } from "./memory.ts";
+import { loadNative, type NativeAddon, type NativeEngine } from "./native.ts";
+import { PhysicalMemory } from "./physical-memory.ts";
+
+export interface MachineOptions {
+  /** Most guest memory in use at once, in bytes. What is over is refused as a kernel out of memory does. */
+  maxMemory?: number;
+}
+
+/** A machine as it was at one moment: every address space, and the context the CPU was in. */
+export interface Snapshot {
+  readonly context: CpuContext;
+  readonly active: AddressSpace | undefined;
+  readonly spaces: ReadonlyMap<AddressSpace, AddressSpace>;
+}
+
+const GiB = 1024 ** 3;
+/** Address space set aside for physical memory. Nothing is used until it is touched. */
+const windowBytes = 64 * GiB;
+
+/** One emulated computer: a processor, physical memory, and any number of address spaces. */
+export class Machine {
+  readonly cpu: Cpu;
+  readonly physical: PhysicalMemory;
+  readonly #engine: NativeEngine;
+  readonly #spaces = new Set<AddressSpace>();
+  #active: AddressSpace | undefined;
+  #open = true;
+
+  constructor(options: MachineOptions = {}, addon: NativeAddon = loadNative()) {
+    this.#engine = addon.open(windowBytes);
+    this.cpu = new Cpu(this.#engine, addon.contextSize);
+    this.physical = new PhysicalMemory(this.#engine, windowBytes);
+    if (options.maxMemory !== undefined) this.physical.limit(options.maxMemory);
+  }
+
+  /** An empty address space whose user part ends at `end` (exclusive, page aligned). */
+  newSpace(end: number): AddressSpace {
+    const space = new AddressSpace(
+      this.#engine,
+      this.physical,
+      this.cpu.stopWords,
+      this.#engine.addSpace(end),
+      end,
+      (child) => this.#track(child),
+    );
+    return this.#track(space);
+  }
+
+  #track(space: AddressSpace): AddressSpace {
+    this.#spaces.add(space);
+    space.onClose = () => {
+      this.#spaces.delete(space);
+      if (this.#active === space) this.#active = undefined;
+    };
+    return space;
+  }
+
+  /** The address space the CPU is in. */
+  get active(): AddressSpace | undefined {
+    return this.#active;
+  }
+
+  /** Puts the CPU in an address space, with its LDT. */
+  activate(space: AddressSpace): void {
+    if (this.#active === space) return;
+    this.#engine.activate(space.id);
+    this.#active = space;
+  }
+
+  /** Keeps the whole machine as it is now. Private memory is kept copy-on-write; shared memory is not copied. */
+  snapshot(): Snapshot {
+    const spaces = new Map<AddressSpace, AddressSpace>();
+    for (const space of [...this.#spaces]) {
+      const copy = space.fork();
+      this.#spaces.delete(copy);
+      spaces.set(space, copy);
+    }
+    return { context: this.cpu.saveContext(), active: this.#active, spaces };
+  }
+
+  /** Puts the machine back as `snapshot` found it; the snapshot stays good for further restores. */
+  restore(snapshot: Snapshot): void {
+    for (const space of [...this.#spaces]) if (!snapshot.spaces.has(space)) space.close();
+    for (const [space, copy] of snapshot.spaces) {
+      if (!this.#spaces.has(space))
+        throw new TestbedError("a snapshot holds an address space that has been closed since");
+      space.become(copy);
+    }
+    this.#active = undefined;
+    if (snapshot.active !== undefined) this.activate(snapshot.active);
+    this.cpu.restoreContext(snapshot.context);
+  }
+
+  /** Lets go of all memory. Views of guest memory become empty. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#engine.close();
+  }
+}

@@ -1,0 +1,297 @@
+// The N-API face of the engine. emulator/native.ts declares its types and is the only file that imports it.
+// Addresses and sizes are doubles (user space ends below 2^47); CPU secrets are BigInts.
+#define NAPI_VERSION 8
+#include <cstring>
+
+#include "addon-memory.h"
+#include "call.h"
+#include "interrupts.h"
+
+using namespace shimbed;
+
+namespace {
+
+CALL(run) {
+  BEGIN
+  c.engine().run();
+  return nullptr;
+}
+
+CALL(interrupt) {
+  BEGIN
+  c.engine().interrupt();
+  return nullptr;
+}
+
+void closeEngine(napi_env env, Handle& h) {
+  // JavaScript may still hold views of memory that is about to go: they become empty.
+  for (const View& view : h.buffers) {
+    napi_value buffer = nullptr;
+    if (napi_get_reference_value(env, view.reference, &buffer) == napi_ok && buffer) napi_detach_arraybuffer(env, buffer);
+    napi_delete_reference(env, view.reference);
+    int64_t adjusted;
+    napi_adjust_external_memory(env, int64_t(view.length), &adjusted);
+  }
+  h.buffers.clear();
+  h.engine.reset();
+}
+
+CALL(close) {
+  BEGIN
+  if (c.engine().running()) {
+    c.fail("the engine is running");
+    return nullptr;
+  }
+  closeEngine(env, c.handle());
+  return nullptr;
+}
+
+CALL(registers) {
+  BEGIN
+  return c.external(c.engine().env.p, 17 * 8);
+}
+
+CALL(stopBlock) {
+  BEGIN
+  return c.external(&c.engine().stop, sizeof(StopBlock));
+}
+
+CALL(physicalChunk) {
+  BEGIN
+  uint64_t offset = c.address(0), length = c.address(1);
+  CHECK
+  Physical& p = *c.engine().physical;
+  if (offset >= p.size() || length > p.size() - offset) {
+    c.fail("beyond physical memory");
+    return nullptr;
+  }
+  return c.external(p.base() + offset, length);
+}
+
+CALL(setFlags) {
+  BEGIN
+  uint64_t v = c.address(0);
+  CHECK
+  c.engine().setFlags(v);
+  return nullptr;
+}
+
+uint64_t& baseSlot(Engine& e, uint32_t which) {
+  if (which == 2) return e.env.kernelGsBase();
+  return e.env.head().segs[which == 0 ? FS : GS].base;
+}
+
+CALL(base) {
+  BEGIN
+  uint32_t which = c.u32(0);
+  CHECK
+  return c.toBigInt(baseSlot(c.engine(), which));
+}
+
+CALL(setBase) {
+  BEGIN
+  uint32_t which = c.u32(0);
+  uint64_t v = c.big(1);
+  CHECK
+  baseSlot(c.engine(), which) = v;
+  return nullptr;
+}
+
+CALL(selector) {
+  BEGIN
+  uint32_t segment = c.u32(0);
+  CHECK
+  return c.toNumber(segment < 6 ? c.engine().env.head().segs[segment].selector & 0xffff : 0);
+}
+
+CALL(loadSelector) {
+  BEGIN
+  uint32_t segment = c.u32(0), selector = c.u32(1);
+  CHECK
+  if (segment >= 6) c.fail("no such segment register");
+  CHECK
+  return c.toBoolean(c.engine().loadSelector(int(segment), uint16_t(selector)));
+}
+
+CALL(enterUser) {
+  BEGIN
+  bool wide = c.boolean(0);
+  uint32_t cs = c.u32(1), ss = c.u32(2);
+  CHECK
+  if ((cs >> 3) >= 16 || (ss >> 3) >= 16) c.fail("no such descriptor");
+  CHECK
+  c.engine().enterUser(wide, uint16_t(cs), uint16_t(ss));
+  return nullptr;
+}
+
+CALL(wide) {
+  BEGIN
+  return c.toBoolean(c.engine().env.head().hflags & HF_CS64);
+}
+
+CALL(gdtEntry) {
+  BEGIN
+  uint32_t index = c.u32(0);
+  CHECK
+  if (index >= 16) c.fail("the GDT has 16 entries");
+  CHECK
+  return c.toBigInt(c.engine().gdt()[index]);
+}
+
+CALL(setGdtEntry) {
+  BEGIN
+  uint32_t index = c.u32(0);
+  uint64_t v = c.big(1);
+  CHECK
+  if (index >= 16) c.fail("the GDT has 16 entries");
+  CHECK
+  c.engine().gdt()[index] = v;
+  return nullptr;
+}
+
+CALL(ldtSize) {
+  BEGIN
+  Space* s = c.engine().space(c.engine().activeId());
+  return c.toNumber(s ? s->ldtEntries : 0);
+}
+
+CALL(resizeLdt) {
+  BEGIN
+  uint32_t entries = c.u32(0);
+  CHECK
+  return c.toBoolean(c.engine().resizeLdt(entries));
+}
+
+CALL(ldtEntry) {
+  BEGIN
+  uint32_t index = c.u32(0);
+  CHECK
+  uint64_t* e = c.engine().ldtEntry(index);
+  return c.toBigInt(e ? *e : 0);
+}
+
+CALL(setLdtEntry) {
+  BEGIN
+  uint32_t index = c.u32(0);
+  uint64_t v = c.big(1);
+  CHECK
+  uint64_t* e = c.engine().ldtEntry(index);
+  if (!e) c.fail("beyond the LDT");
+  CHECK
+  *e = v;
+  return nullptr;
+}
+
+CALL(saveContext) {
+  BEGIN
+  size_t size;
+  uint8_t* data = c.bytes(0, size);
+  CHECK
+  if (size < sizeof(Context)) c.fail("the context buffer is too small");
+  CHECK
+  c.engine().save(*reinterpret_cast<Context*>(data));
+  return nullptr;
+}
+
+CALL(restoreContext) {
+  BEGIN
+  size_t size;
+  uint8_t* data = c.bytes(0, size);
+  CHECK
+  if (size < sizeof(Context)) c.fail("the context buffer is too small");
+  CHECK
+  c.engine().restore(*reinterpret_cast<const Context*>(data));
+  return nullptr;
+}
+
+CALL(fxsave) {
+  BEGIN
+  size_t size;
+  uint8_t* data = c.bytes(0, size);
+  CHECK
+  if (size < 512) c.fail("an FXSAVE image has 512 bytes");
+  CHECK
+  c.engine().fxsave(data);
+  return nullptr;
+}
+
+CALL(fxrstor) {
+  BEGIN
+  size_t size;
+  uint8_t* data = c.bytes(0, size);
+  CHECK
+  if (size < 512) c.fail("an FXSAVE image has 512 bytes");
+  CHECK
+  return c.toBoolean(c.engine().fxrstor(data));
+}
+
+void finalize(napi_env env, void* data, void*) {
+  Handle* h = static_cast<Handle*>(data);
+  if (h->engine) closeEngine(env, *h);
+  delete h;
+}
+
+napi_value open(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value arg;
+  napi_get_cb_info(env, info, &count, &arg, nullptr, nullptr);
+  double window = 0;
+  if (count < 1 || napi_get_value_double(env, arg, &window) != napi_ok || !(window >= double(PAGE) && window <= 17592186044416.0)) {
+    napi_throw_error(env, nullptr, "the size of physical memory was expected");
+    return nullptr;
+  }
+  std::string error;
+  auto engine = Engine::open(uint64_t(window) / PAGE * PAGE, error);
+  if (!engine) {
+    napi_throw_error(env, nullptr, error.c_str());
+    return nullptr;
+  }
+  Handle* h = new Handle{std::move(engine), {}};
+  napi_value object;
+  napi_create_object(env, &object);
+#define METHOD(name) {#name, nullptr, name, nullptr, nullptr, nullptr, napi_default, h}
+  const napi_property_descriptor methods[] = {
+      METHOD(run), METHOD(interrupt), METHOD(close), METHOD(registers), METHOD(stopBlock), METHOD(physicalChunk),
+      METHOD(addSpace), METHOD(forkSpace), METHOD(removeSpace), METHOD(activate), METHOD(map), METHOD(unmap), METHOD(protect),
+      METHOD(move), METHOD(discard), METHOD(retag), METHOD(find), METHOD(firstHole), METHOD(isFree), METHOD(region), METHOD(regionCount),
+      METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
+      METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
+      METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(base), METHOD(setBase), METHOD(selector),
+      METHOD(loadSelector), METHOD(enterUser), METHOD(wide), METHOD(gdtEntry), METHOD(setGdtEntry), METHOD(ldtSize),
+      METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
+      METHOD(fxrstor)};
+#undef METHOD
+  if (napi_define_properties(env, object, sizeof methods / sizeof *methods, methods) != napi_ok ||
+      napi_wrap(env, object, h, finalize, nullptr, nullptr) != napi_ok) {
+    delete h;
+    napi_throw_error(env, nullptr, "cannot make the engine's object");
+    return nullptr;
+  }
+  return object;
+}
+
+napi_value init(napi_env env, napi_value exports) {
+  napi_value version, contextSize, fast;
+  unsigned major, minor;
+  uc_version(&major, &minor);
+  std::string text = std::to_string(major) + "." + std::to_string(minor);
+  napi_create_string_utf8(env, text.c_str(), NAPI_AUTO_LENGTH, &version);
+  napi_create_double(env, sizeof(Context), &contextSize);
+  napi_get_boolean(env, SHIMBED_STATIC_UNICORN, &fast);
+  const napi_property_descriptor properties[] = {
+      {"catchSignals", nullptr, catchSignals, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"takeSignal", nullptr, takeSignal, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"alarm", nullptr, setAlarm, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"alarmed", nullptr, alarmed, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"poll", nullptr, pollHost, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"open", nullptr, open, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"unicornVersion", nullptr, nullptr, nullptr, nullptr, version, napi_default, nullptr},
+      {"contextSize", nullptr, nullptr, nullptr, nullptr, contextSize, napi_default, nullptr},
+      {"fastStores", nullptr, nullptr, nullptr, nullptr, fast, napi_default, nullptr}};
+  napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties);
+  return exports;
+}
+
+}  // namespace
+
+NAPI_MODULE(NODE_GYP_MODULE_NAME, init)

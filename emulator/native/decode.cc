@@ -1,0 +1,238 @@
+#include "decode.h"
+
+#include <initializer_list>
+
+namespace shimbed {
+
+namespace {
+
+// Per opcode of the one-byte map: M has a ModRM byte, b imm8, w imm16, z imm16/32 by operand size, v imm up to 64 (mov),
+// a address-size immediate, B ends a block, x undefined in 64-bit code.
+enum : uint8_t { M = 1, I8 = 2, I16 = 4, IZ = 8, IV = 16, IA = 32, END = 64, NO64 = 128 };
+
+struct OneByte {
+  uint8_t t[256];
+  constexpr OneByte() : t() {
+    for (int base = 0; base < 0x40; base += 8) {
+      t[base] = t[base + 1] = t[base + 2] = t[base + 3] = M;
+      t[base + 4] = I8;
+      t[base + 5] = IZ;
+      t[base + 6] = t[base + 7] = NO64;
+    }
+    for (int i = 0x70; i < 0x80; i++) t[i] = I8 | END;
+    t[0x60] = t[0x61] = NO64;
+    t[0x62] = M | NO64;
+    t[0x63] = M;
+    t[0x68] = IZ;
+    t[0x69] = M | IZ;
+    t[0x6a] = I8;
+    t[0x6b] = M | I8;
+    t[0x80] = t[0x83] = t[0xc0] = t[0xc1] = t[0xc6] = M | I8;
+    t[0x82] = M | I8 | NO64;
+    t[0x81] = t[0xc7] = M | IZ;
+    for (int i = 0x84; i < 0x90; i++) t[i] = M;
+    t[0x9a] = IZ | I16 | NO64 | END;
+    t[0xa0] = t[0xa1] = t[0xa2] = t[0xa3] = IA;
+    t[0xa8] = I8;
+    t[0xa9] = IZ;
+    for (int i = 0xb0; i < 0xb8; i++) t[i] = I8;
+    for (int i = 0xb8; i < 0xc0; i++) t[i] = IV;
+    t[0xc2] = t[0xca] = I16 | END;
+    t[0xc3] = t[0xcb] = t[0xcf] = END;
+    t[0xc4] = t[0xc5] = M | NO64;
+    t[0xc8] = I16 | I8;
+    t[0xcc] = END;
+    t[0xcd] = I8 | END;
+    t[0xce] = NO64 | END;
+    t[0xd0] = t[0xd1] = t[0xd2] = t[0xd3] = M;
+    t[0xd4] = t[0xd5] = I8 | NO64;
+    t[0xd6] = NO64;
+    for (int i = 0xd8; i < 0xe0; i++) t[i] = M;
+    for (int i = 0xe0; i < 0xe4; i++) t[i] = I8 | END;
+    for (int i = 0xe4; i < 0xe8; i++) t[i] = I8;
+    t[0xe8] = t[0xe9] = IZ | END;
+    t[0xea] = IZ | I16 | NO64 | END;
+    t[0xeb] = I8 | END;
+    t[0xf1] = t[0xf4] = END;
+    t[0xf6] = t[0xf7] = t[0xfe] = t[0xff] = M;  // f6/f7 /0 /1 have an immediate, see below
+  }
+};
+constexpr OneByte oneByte;
+
+// The 0F map: M and I8 as above, END, NO64 unused; 0x10 marks an opcode the modelled processor does not have.
+constexpr uint8_t UNDEF = 16;
+struct TwoByte {
+  uint8_t t[256];
+  constexpr TwoByte() : t() {
+    for (int i = 0; i < 256; i++) t[i] = M;
+    for (int i : {0x05, 0x06, 0x07, 0x08, 0x09, 0x0b, 0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x77, 0xa0, 0xa1, 0xa2, 0xa8, 0xa9, 0xaa})
+      t[i] = 0;
+    t[0x05] = t[0x07] = t[0x0b] = t[0x34] = t[0x35] = END;
+    for (int i : {0x04, 0x0a, 0x0c, 0x0e, 0x0f, 0x24, 0x25, 0x26, 0x27, 0x36, 0x37, 0x39, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
+                  0x78, 0x79, 0x7a, 0x7b, 0xa6, 0xa7, 0xb8, 0xff})
+      t[i] = UNDEF;
+    t[0xb8] = M;  // popcnt with F3, else undefined
+    t[0xff] = M | UNDEF;
+    for (int i = 0x80; i < 0x90; i++) t[i] = IZ | END;
+    for (int i = 0xc8; i < 0xd0; i++) t[i] = 0;
+    for (int i : {0x70, 0x71, 0x72, 0x73, 0xa4, 0xac, 0xba, 0xc2, 0xc4, 0xc5, 0xc6}) t[i] = M | I8;
+  }
+};
+constexpr TwoByte twoByte;
+
+// Which instructions may carry LOCK (SDM vol. 2, "LOCK"): read-modify-write with a memory destination.
+bool lockable(int map, uint8_t op, uint8_t modrm) {
+  if (modrm >= 0xc0) return false;
+  int reg = (modrm >> 3) & 7;
+  if (map == 1) {
+    if (op < 0x38) return (op & 7) <= 1;
+    switch (op) {
+      case 0x80: case 0x81: case 0x82: case 0x83: return reg != 7;
+      case 0x86: case 0x87: return true;
+      case 0xf6: case 0xf7: return reg == 2 || reg == 3;
+      case 0xfe: case 0xff: return reg <= 1;
+      default: return false;
+    }
+  }
+  switch (op) {
+    case 0xab: case 0xb3: case 0xbb: case 0xb0: case 0xb1: case 0xc0: case 0xc1: return true;
+    case 0xba: return reg >= 5;
+    case 0xc7: return reg == 1;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+Decoded decode(const uint8_t* p, size_t available, bool code64) {
+  Decoded d;
+  size_t n = available < 15 ? available : 15, i = 0;
+  bool opsize = false, adsize = false, rep = false, repne = false, lock = false, rexW = false;
+  uint8_t b = 0;
+  for (;; i++) {
+    if (i >= n) return d;
+    b = p[i];
+    if (b == 0x66) opsize = true;
+    else if (b == 0x67) adsize = true;
+    else if (b == 0xf3) rep = true, repne = false;
+    else if (b == 0xf2) repne = true, rep = false;
+    else if (b == 0xf0) lock = true;
+    else if (b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 && b != 0x64 && b != 0x65) break;
+  }
+  if (code64 && (b & 0xf0) == 0x40) {
+    rexW = b & 8;
+    if (++i >= n) return d;
+    b = p[i];
+    if ((b & 0xf0) == 0x40 || b == 0x66 || b == 0x67 || b == 0xf2 || b == 0xf3 || b == 0xf0 || b == 0x2e || b == 0x36 ||
+        b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65) {
+      // A REX that is not last counts for nothing; the engine's own decoder agrees on the length of what follows.
+      Decoded rest = decode(p + i, available - i, code64);
+      if (rest.length) rest.length = uint8_t(rest.length + i);
+      return rest;
+    }
+  }
+  int map = 1;
+  uint8_t info;
+  if ((b == 0xc4 || b == 0xc5) && (code64 || (i + 1 < n && p[i + 1] >= 0xc0))) {
+    d.verdict = Verdict::undefined;  // VEX: AVX, FMA, BMI
+    d.length = uint8_t(i + 1);
+    d.endsBlock = true;
+    return d;
+  }
+  if (b == 0x62 && (code64 || (i + 1 < n && p[i + 1] >= 0xc0))) {
+    d.verdict = Verdict::undefined;  // EVEX, and BOUND with a register
+    d.length = uint8_t(i + 1);
+    d.endsBlock = true;
+    return d;
+  }
+  if (b == 0x0f) {
+    if (++i >= n) return d;
+    b = p[i];
+    map = 2;
+    if (b == 0x38 || b == 0x3a) {
+      map = b == 0x38 ? 3 : 4;
+      if (++i >= n) return d;
+      info = map == 3 ? uint8_t(M) : uint8_t(M | I8);
+      b = p[i];
+    } else {
+      info = twoByte.t[b];
+      if (info & UNDEF) d.verdict = Verdict::undefined;
+      if (b == 0xb8 && !rep) d.verdict = Verdict::undefined;
+    }
+  } else {
+    info = oneByte.t[b];
+    if (code64 && (info & NO64)) d.verdict = Verdict::undefined;
+  }
+  i++;
+  uint8_t modrm = 0xff;
+  if (info & M) {
+    if (i >= n) return d;
+    modrm = p[i++];
+    int mod = modrm >> 6, rm = modrm & 7;
+    if (mod != 3) {
+      if (!code64 && adsize) {
+        if (mod == 0 && rm == 6) i += 2;
+        else i += size_t(mod);
+      } else {
+        if (rm == 4) {
+          if (i >= n) return d;
+          if ((p[i] & 7) == 5 && mod == 0) i += 4;
+          i++;
+        } else if (mod == 0 && rm == 5) {
+          i += 4;
+        }
+        if (mod == 1) i += 1;
+        if (mod == 2) i += 4;
+      }
+    }
+  }
+  bool wide = code64 || !opsize;
+  if (map == 1 && (b == 0xf6 || b == 0xf7) && ((modrm >> 3) & 7) < 2) i += b == 0xf6 ? 1 : (opsize && !rexW ? 2 : 4);
+  if (info & I8) i += 1;
+  if (info & I16) i += 2;
+  if (info & IZ) {
+    bool nearBranch = (map == 1 && (b == 0xe8 || b == 0xe9)) || (map == 2 && (b & 0xf0) == 0x80);
+    i += (opsize && !rexW && !(nearBranch && wide)) ? 2 : 4;
+  }
+  if (map == 1 && (info & IV)) i += rexW ? 8 : opsize ? 2 : 4;
+  if (map == 1 && (info & IA)) i += code64 ? (adsize ? 4 : 8) : (adsize ? 2 : 4);
+  if (i > n) return d;
+  d.length = uint8_t(i);
+
+  if (map == 1) {
+    if (info & END) d.endsBlock = true;
+    int reg = (modrm >> 3) & 7;
+    if (b == 0xff) {
+      d.endsBlock = reg >= 2 && reg <= 5;
+      if ((reg == 7) || ((reg == 3 || reg == 5) && modrm >= 0xc0)) d.verdict = Verdict::undefined;
+    }
+    if (b == 0xfe && reg > 1) d.verdict = Verdict::undefined;
+    if (b == 0x8d && modrm >= 0xc0) d.verdict = Verdict::undefined;
+    if ((b == 0xc6 || b == 0xc7) && reg != 0) d.verdict = Verdict::undefined;
+    if (b == 0x8f && reg != 0) d.verdict = Verdict::undefined;
+    if (b == 0x8e && (reg == 1 || reg > 5)) d.verdict = Verdict::undefined;
+    if (b == 0x8c && reg > 5) d.verdict = Verdict::undefined;
+    if ((b == 0x6c || b == 0x6d || b == 0x6e || b == 0x6f) || (b >= 0xe4 && b <= 0xe7) || (b >= 0xec && b <= 0xef))
+      d.verdict = Verdict::privileged;
+    if ((rep || repne) && (b == 0xa4 || b == 0xa5 || b == 0xaa || b == 0xab)) d.verdict = Verdict::repString;
+  } else if (map == 2) {
+    d.endsBlock = (info & END) != 0;
+    int reg = (modrm >> 3) & 7;
+    if (b == 0xba && reg < 4) d.verdict = Verdict::undefined;
+    if (b == 0x0b || b == 0xb9 || b == 0xff) d.verdict = Verdict::undefined;
+    if (b == 0xc7 && modrm >= 0xc0) d.verdict = Verdict::undefined;  // rdrand, rdseed, rdpid
+    if (b == 0x01 && modrm >= 0xc0 && modrm != 0xf8 && modrm != 0xf9 && reg != 4 && reg != 6) {
+      // vmcall, monitor, xgetbv, SVM: none of them is there (smsw, lmsw, swapgs and rdtscp are)
+      d.verdict = Verdict::undefined;
+    }
+  }
+  if (lock && d.verdict != Verdict::undefined) {
+    bool ok = (map == 1 || map == 2) && (info & M) && lockable(map, b, modrm);
+    if (!ok) d.verdict = Verdict::undefined;
+  }
+  if (d.verdict != Verdict::fine && d.verdict != Verdict::repString) d.endsBlock = true;
+  if (d.verdict == Verdict::repString) d.endsBlock = true;
+  return d;
+}
+
+}  // namespace shimbed

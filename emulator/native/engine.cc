@@ -1,0 +1,456 @@
+#include "engine.h"
+
+#include <malloc.h>
+
+#include <cstring>
+
+#include "decode.h"
+#include "internals.h"
+
+namespace shimbed {
+
+namespace {
+// Where Linux maps the GDT and the LDT of a process: sgdt and sldt are not privileged, a guest may look.
+constexpr uint64_t GDT_ADDRESS = 0xfffffe0000001000ull;
+constexpr uint64_t LDT_ADDRESS = 0xffff880000000000ull;
+constexpr uint32_t LDT_MAX_ENTRIES = 8192;
+constexpr uint64_t CR0 = 0x80050033, CR4 = 1u << 5 | 1u << 9 | 1u << 10 | 1u << 16;  // PAE, OSFXSR, OSXMMEXCPT, FSGSBASE
+constexpr uint64_t EFER = 0xd01;                                                       // NX, LMA, LME, SCE
+constexpr uint32_t DESC_P = 1u << 15;
+
+bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
+
+struct HookHead {
+  int type, insn, refs, op, opFlags;
+  bool toDelete;
+  uint64_t begin, end;
+};
+}  // namespace
+
+Engine*& currentEngine() {
+  static thread_local Engine* engine = nullptr;
+  return engine;
+}
+
+std::unique_ptr<Engine> Engine::open(uint64_t windowBytes, std::string& error) {
+  // Engines opened and closed in turn leave a heap of large, scattered blocks; mapped ones go back at once.
+  mallopt(M_MMAP_THRESHOLD, 131072);
+  mallopt(M_TRIM_THRESHOLD, 131072);
+  std::unique_ptr<Engine> e(new Engine());
+  e->physical = std::make_unique<Physical>(windowBytes);
+  if (!e->physical->ok()) {
+    error = "cannot reserve address space for the guest's memory";
+    return nullptr;
+  }
+  if (!e->init(error)) return nullptr;
+  return e;
+}
+
+Engine::~Engine() {
+  spaces_.clear();
+  if (uc) uc_close(uc);
+}
+
+bool Engine::init(std::string& error) {
+  uc_err err = uc_open(UC_ARCH_X86, UC_MODE_64, &uc);
+  if (err == UC_ERR_OK) err = uc_mem_map_ptr(uc, 0, physical->size(), UC_PROT_ALL, physical->base());
+  if (err != UC_ERR_OK) {
+    error = std::string("libunicorn: ") + uc_strerror(err);
+    return false;
+  }
+  if (!verifyLayout(error)) return false;
+  region = internals::firstRegion(uc);
+  modelProcessor();
+  gdtFrame_ = physical->allocate();
+  uc_hook_add(uc, &intrHook_, UC_HOOK_INTR, reinterpret_cast<void*>(onInterrupt), this, 1, 0);
+  uc_hook_add(uc, &invalidHook_, UC_HOOK_INSN_INVALID, reinterpret_cast<void*>(onInvalid), this, 1, 0);
+  env.oldException() = -1;
+  return true;
+}
+
+bool Engine::verifyLayout(std::string& error) {
+  unsigned major, minor;
+  uc_version(&major, &minor);
+  if (major != 2 || minor != 0) {
+    error = "libunicorn " + std::to_string(major) + "." + std::to_string(minor) + " was linked; 2.0.1 is needed";
+    return false;
+  }
+  char* c = *reinterpret_cast<char**>(reinterpret_cast<char*>(uc) + offset::ucCpu);
+  cpu = reinterpret_cast<CPUState*>(c);
+  env.p = *reinterpret_cast<char**>(c + offset::cpuEnvPtr);
+  bool ok = *reinterpret_cast<uc_engine**>(c + offset::cpuUc) == uc;
+  static const int names[17] = {UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX, UC_X86_REG_RSP, UC_X86_REG_RBP,
+                                UC_X86_REG_RSI, UC_X86_REG_RDI, UC_X86_REG_R8,  UC_X86_REG_R9,  UC_X86_REG_R10, UC_X86_REG_R11,
+                                UC_X86_REG_R12, UC_X86_REG_R13, UC_X86_REG_R14, UC_X86_REG_R15, UC_X86_REG_RIP};
+  for (int i = 0; ok && i < 17; i++) {
+    uint64_t v = 0x1122334455667700ull + uint64_t(i);
+    uc_reg_write(uc, names[i], &v);
+    uint64_t& slot = i < 16 ? env.head().regs[i] : env.head().eip;
+    ok = slot == v;
+    slot = 0;
+  }
+  uint64_t base = 0x123456789000ull;
+  uc_reg_write(uc, UC_X86_REG_FS_BASE, &base);
+  ok = ok && env.head().segs[FS].base == base;
+  env.head().segs[FS].base = 0;
+  uint64_t cr4 = 0x220;
+  uc_reg_write(uc, UC_X86_REG_CR4, &cr4);
+  ok = ok && env.head().cr[4] == cr4;
+  ok = ok && uint32_t(env.feature(FEAT_1_EDX)) == 0x07088100u;
+  if (!ok) error = "this build of libunicorn 2.0.1 keeps its CPU state elsewhere than expected";
+  return ok;
+}
+
+// The processor the guest sees: x86-64-v2 with AES and FSGSBASE, no AVX, no XSAVE, nothing random or timed by the host.
+void Engine::modelProcessor() {
+  env.feature(FEAT_1_EDX) = 1u << 0 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 11 |
+                            1u << 12 | 1u << 13 | 1u << 14 | 1u << 15 | 1u << 16 | 1u << 17 | 1u << 19 | 1u << 23 | 1u << 24 |
+                            1u << 25 | 1u << 26;
+  env.feature(FEAT_1_ECX) = 1u << 0 | 1u << 1 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 | 1u << 25 | 1u << 31;
+  env.feature(FEAT_7_0_EBX) = 1u << 0;
+  env.feature(FEAT_7_0_ECX) = env.feature(FEAT_7_0_EDX) = env.feature(FEAT_7_1_EAX) = 0;
+  env.feature(FEAT_8000_0001_EDX) = 1u << 11 | 1u << 20 | 1u << 27 | 1u << 29;
+  env.feature(FEAT_8000_0001_ECX) = 1u << 0;
+  env.feature(FEAT_SVM) = env.feature(FEAT_XSAVE) = env.feature(FEAT_6_EAX) = 0;
+  env.cpuidLevel() = 7;
+  env.cpuidLevelFunc7() = 0;
+  env.cpuidXlevel() = 0x80000008;
+  std::memset(env.cpuidModel(), 0, 48);
+  std::strncpy(env.cpuidModel(), "shimbed x86-64-v2 processor", 47);
+
+  EnvHead& h = env.head();
+  h.cr[0] = CR0;
+  h.cr[4] = CR4;
+  env.efer() = EFER;
+  h.hflags = (h.hflags & ~HF_CPL) | HF_OSFXSR | HF_LMA | 1u << 7 /* PE */ | 1u << 9 /* MP */;
+  h.gdt.base = GDT_ADDRESS;
+  h.gdt.limit = GDT_ENTRIES * 8 - 1;
+  h.idt.limit = 0;
+  h.ldt = SegmentCache{0, LDT_ADDRESS, 0, 0};
+}
+
+// ---- spaces
+
+uint32_t Engine::addSpace(uint64_t limit) {
+  spaces_.push_back(std::make_unique<Space>(*physical, limit));
+  return uint32_t(spaces_.size() - 1);
+}
+
+uint32_t Engine::forkSpace(uint32_t id) {
+  spaces_.push_back(spaces_[id]->fork());
+  changed(*spaces_[id]);
+  return uint32_t(spaces_.size() - 1);
+}
+
+void Engine::removeSpace(uint32_t id) {
+  if (active_ == spaces_[id].get()) {
+    active_ = nullptr;
+    internals::flushTlb(cpu);
+  }
+  spaces_[id].reset();
+  stop.generation++;
+  sweepStaleCode();
+}
+
+void Engine::activate(uint32_t id) {
+  active_ = spaces_[id].get();
+  activeId_ = id;
+  SegmentCache& l = env.head().ldt;
+  l.limit = active_->ldtEntries ? active_->ldtEntries * 8 - 1 : 0;
+  l.base = LDT_ADDRESS;
+  l.selector = active_->ldtEntries ? 0x50 : 0;
+  l.flags = DESC_P | 2u << 8;
+  internals::flushTlb(cpu);
+}
+
+void Engine::changed(Space& s) {
+  if (&s == active_) internals::flushTlb(cpu);
+  stop.generation++;
+  sweepStaleCode();
+}
+
+void Engine::sweepStaleCode() {
+  if (physical->staleCode.empty()) return;
+  for (uint32_t f : physical->staleCode) {
+    internals::dropTranslations(uc, uint64_t(f) * PAGE);
+    physical->setCode(f, false);
+  }
+  physical->staleCode.clear();
+  internals::flushTlb(cpu);
+}
+
+void Engine::beforeWrite(uint32_t frame) {
+  if (!physical->hasCode(frame)) return;
+  internals::dropTranslations(uc, uint64_t(frame) * PAGE);
+  physical->setCode(frame, false);
+  internals::flushTlb(cpu);
+}
+
+bool Engine::resizeLdt(uint32_t entries) {
+  if (entries > LDT_MAX_ENTRIES || !active_) return false;
+  uint32_t frames = (entries * 8 + uint32_t(PAGE) - 1) / uint32_t(PAGE);
+  while (active_->ldtFrames.size() < frames) {
+    uint32_t f = physical->allocate();
+    if (!f) return false;
+    active_->ldtFrames.push_back(f);
+  }
+  while (active_->ldtFrames.size() > frames) {
+    physical->release(active_->ldtFrames.back());
+    active_->ldtFrames.pop_back();
+  }
+  active_->ldtEntries = entries;
+  activate(activeId_);
+  return true;
+}
+
+uint64_t* Engine::gdt() { return reinterpret_cast<uint64_t*>(physical->page(gdtFrame_)); }
+
+uint64_t* Engine::ldtEntry(uint32_t index) {
+  if (!active_ || index >= active_->ldtEntries) return nullptr;
+  return reinterpret_cast<uint64_t*>(physical->page(active_->ldtFrames[index / 512])) + index % 512;
+}
+
+// ---- the TLB
+
+bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
+  uint64_t page = address & ~(PAGE - 1);
+  if (mmuIdx != MMU_USER_IDX) {
+    uint32_t frame = 0;
+    if (page == (GDT_ADDRESS & ~(PAGE - 1))) {
+      frame = gdtFrame_;
+    } else if (active_ && page >= LDT_ADDRESS && page - LDT_ADDRESS < active_->ldtFrames.size() * PAGE) {
+      frame = active_->ldtFrames[(page - LDT_ADDRESS) / PAGE];
+    }
+    if (frame) {
+      internals::setPage(cs, page, uint64_t(frame) * PAGE, PROT_R | PROT_W, mmuIdx);
+      return true;
+    }
+  }
+  uint32_t changes = active_ ? active_->changes : 0;
+  int64_t physicalAddress = active_ ? active_->translate(address, Access(access)) : int64_t(UNMAPPED);
+  if (physicalAddress < 0) {
+    if (probe) return false;
+    pageFault(address, access, physicalAddress, mmuIdx);
+    internals::leave(cs, uc, retaddr);
+  }
+  uint32_t frame = uint32_t(uint64_t(physicalAddress) / PAGE);
+  if (access == FETCH && !physical->hasCode(frame)) {
+    // From here on stores to this frame must be seen by the translator, through whatever address they come.
+    physical->setCode(frame, true);
+    internals::flushTlb(cs);
+    stop.generation++;
+  } else if (++fills_ % 2048 == 0) {
+    internals::flushTlb(cs);  // libunicorn resizes its TLB only when it is flushed
+  }
+  if (active_->changes != changes) stop.generation++;  // a copy-on-write page has moved
+  bool code = physical->hasCode(frame);
+  int prot = active_->rights(address);
+  if (!code) prot &= ~PROT_X;  // the first fetch has to come here
+  internals::setPage(cs, page, uint64_t(frame) * PAGE, prot, mmuIdx);
+  if ((prot & PROT_W) && !code) internals::setDirty(cs, page);
+  return true;
+}
+
+void Engine::pageFault(uint64_t address, int access, int64_t miss, int mmuIdx) {
+  stopped_ = true;
+  stop.kind = EXCEPTION;
+  stop.software = 0;
+  stop.address = double(address);
+  stop.access = uint32_t(access);
+  stop.miss = uint32_t(-miss);
+  if (!canonical(address)) {
+    stop.vector = 13;
+    stop.errorCode = 0;
+    return;
+  }
+  stop.vector = 14;
+  stop.errorCode = (miss == FORBIDDEN ? 1u : 0u) | (access == WRITE ? 2u : 0u) | (mmuIdx == MMU_USER_IDX ? 4u : 0u) |
+                   (access == FETCH ? 16u : 0u);
+}
+
+// ---- translation
+
+void Engine::prepareTranslation(const char* tb) {
+  patches_.clear();
+  if (!active_) return;
+  uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
+  bool code64 = *reinterpret_cast<const uint32_t*>(tb + offset::tbFlags) & HF_CS64;
+  uint64_t pageStart = pc & ~(PAGE - 1);
+  uint8_t window[64];
+  uint64_t a = pc;
+  while (a - pageStart < PAGE) {
+    uint64_t left = pageStart + PAGE - a;
+    int64_t at = active_->translate(a, FETCH);
+    if (at < 0) return;
+    const uint8_t* bytes = physical->base() + at;
+    size_t available = left;
+    if (left < 15) {
+      std::memcpy(window, bytes, left);
+      available = left;
+      int64_t next = active_->translate(a + left, FETCH);
+      if (next >= 0) {
+        std::memcpy(window + left, physical->base() + next, 16);
+        available = left + 16;
+      }
+      bytes = window;
+    }
+    Decoded d = decode(bytes, available, code64);
+    if (!d.length) return;
+    if (d.verdict == Verdict::undefined) patches_.push_back({a, 0x0f, 0x0b, d.length});
+    if (d.verdict == Verdict::privileged) patches_.push_back({a, 0xf4, 0xf4, d.length});
+    if (d.verdict == Verdict::repString) patches_.push_back({a, 0x0f, 0x05, d.length});
+    if (d.endsBlock) return;
+    a += d.length;
+  }
+}
+
+int Engine::patchedByte(uint64_t address) const {
+  for (const Patch& p : patches_) {
+    if (address == p.address) return p.first;
+    if (address == p.address + 1) return p.second;
+  }
+  return -1;
+}
+
+// ---- stops
+
+void Engine::stopWith(StopKind kind) {
+  stopped_ = true;
+  stop.kind = kind;
+  uc_emu_stop(uc);
+}
+
+void Engine::stopException(uint32_t vector, uint32_t errorCode) {
+  stop.vector = vector;
+  stop.errorCode = errorCode;
+  stop.address = 0;
+  stop.access = 0;
+  stop.miss = 0;
+  stopWith(EXCEPTION);
+}
+
+void Engine::onSyscallInstruction(uint32_t addend) {
+  EnvHead& h = env.head();
+  if (repString(h.eip)) return;
+  h.eip += addend;
+  if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
+  h.regs[1] = h.eip;
+  stopWith(SYSCALL);
+}
+
+void Engine::onSysenter(uint32_t) { stopWith(SYSENTER); }
+
+void Engine::onAbort() {
+  stopException(6, 0);
+  internals::leave(cpu, uc, 0);
+}
+
+void Engine::onInterrupt(uc_engine*, uint32_t number, void* self) {
+  Engine& e = *static_cast<Engine*>(self);
+  e.env.oldException() = -1;
+  bool software = e.env.exceptionIsInt();
+  e.stop.software = software;
+  if (software && number == 0x80) {
+    e.stopWith(INT80);
+    return;
+  }
+  if (software && number != 3 && number != 4) {
+    // Only vectors 3, 4 and 0x80 may be called from ring 3.
+    e.env.head().eip -= 2;
+    e.stop.software = 0;
+    e.stopException(13, number * 8 + 2);
+    return;
+  }
+  bool hasCode = number == 8 || (number >= 10 && number <= 14) || number == 17;
+  e.stopException(number, hasCode ? uint32_t(e.env.errorCode()) : 0);
+}
+
+bool Engine::onInvalid(uc_engine*, void* self) {
+  Engine& e = *static_cast<Engine*>(self);
+  e.env.oldException() = -1;
+  e.stop.software = 0;
+  e.stopException(6, 0);
+  return true;
+}
+
+void Engine::onBlock(uc_engine*, uint64_t, uint32_t, void* self) {
+  Engine& e = *static_cast<Engine*>(self);
+  if (e.stop.budget >= 0) {
+    if (e.stop.budget == 0) {
+      e.stopWith(BUDGET);
+      return;
+    }
+    e.stop.budget--;
+  }
+  e.stop.blocks++;
+}
+
+// Counting code is translated apart from the rest: a flag that only matters to I/O instructions tells them apart, so
+// that switching costs no retranslation and a guest that runs uncounted pays nothing.
+void Engine::setCounting(bool on) {
+  if (on && !blockHook_) uc_hook_add(uc, &blockHook_, UC_HOOK_BLOCK, reinterpret_cast<void*>(onBlock), this, 1, 0);
+  if (blockHook_) {
+    HookHead* hook = reinterpret_cast<HookHead*>(blockHook_);
+    hook->begin = on ? 1 : ~uint64_t(0);
+    hook->end = on ? 0 : ~uint64_t(0);
+  }
+  if (on) env.head().hflags |= HF_IOBPT;
+  else env.head().hflags &= ~HF_IOBPT;
+  counting_ = on;
+}
+
+void Engine::run() {
+  EnvHead& h = env.head();
+  if ((stop.budget >= 0) != counting_ || counting_ != bool(h.hflags & HF_IOBPT)) setCounting(stop.budget >= 0);
+  stopped_ = false;
+  stop.kind = FAILED;
+  stop.software = 0;
+  if (interruptRequested_.exchange(false)) {
+    stop.kind = INTERRUPTED;
+    return;
+  }
+  Engine*& current = currentEngine();
+  Engine* outer = current;
+  current = this;
+  running_ = true;
+  uc_err err = uc_emu_start(uc, h.eip, 0, 0, 0);
+  running_ = false;
+  current = outer;
+  if (!stopped_) {
+    if (interruptRequested_.exchange(false)) {
+      stop.kind = INTERRUPTED;
+    } else if (err == UC_ERR_OK && h.eip == 0) {
+      // Address 0 is where libunicorn was told to end; for the guest it is an unmapped page.
+      pageFault(0, FETCH, UNMAPPED, MMU_USER_IDX);
+    } else {
+      stop.vector = uint32_t(err);
+    }
+  }
+  stop.rflags = flags();
+  if (stop.kind == SYSCALL) h.regs[11] = stop.rflags;
+}
+
+void Engine::interrupt() {
+  interruptRequested_ = true;
+  if (running_) uc_emu_stop(uc);
+}
+
+uint64_t Engine::readTsc() {
+  stop.tsc += 64;
+  return uint64_t(stop.tsc);
+}
+
+// ---- registers
+
+uint64_t Engine::flags() {
+  uint64_t v = 0;
+  uc_reg_read(uc, UC_X86_REG_RFLAGS, &v);
+  return v;
+}
+
+void Engine::setFlags(uint64_t v) {
+  uc_reg_write(uc, UC_X86_REG_RFLAGS, &v);
+  stop.rflags = flags();
+}
+
+}  // namespace shimbed

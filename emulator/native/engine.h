@@ -1,0 +1,127 @@
+// One emulated x86-64 processor: libunicorn, the machine's physical memory, and the run loop.
+#pragma once
+#include <unicorn/unicorn.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layout.h"
+#include "memory.h"
+
+namespace shimbed {
+
+enum StopKind : uint32_t { SYSCALL = 0, INT80 = 1, SYSENTER = 2, EXCEPTION = 3, BUDGET = 4, INTERRUPTED = 5, FAILED = 6 };
+
+// Shared with TypeScript (emulator/cpu.ts reads it by these offsets).
+struct StopBlock {
+  uint32_t kind;          // 0
+  uint32_t vector;        // 4
+  uint32_t errorCode;     // 8
+  uint32_t access;        // 12
+  double address;         // 16
+  uint32_t software;      // 24: raised by int n, int3, into
+  uint32_t generation;    // 28: changes whenever a cached guest translation may be wrong
+  double budget;          // 32: in: basic blocks allowed, < 0 unlimited; out: what is left
+  double blocks;          // 40: blocks counted since the engine was opened (while counting)
+  uint64_t rflags;        // 48
+  double tsc;             // 56: what rdtsc answers; the owner of time sets it
+  uint32_t miss;          // 64: for a page fault, why: -Miss
+};
+
+constexpr uint32_t GDT_ENTRIES = 16;
+
+struct Context {
+  char env[Env::contextSize];
+  uint64_t gdt[GDT_ENTRIES];
+};
+
+class Engine {
+ public:
+  static std::unique_ptr<Engine> open(uint64_t windowBytes, std::string& error);
+  ~Engine();
+
+  void run();
+  void interrupt();
+
+  uint32_t addSpace(uint64_t limit);
+  uint32_t forkSpace(uint32_t id);
+  void removeSpace(uint32_t id);
+  Space* space(uint32_t id) { return id < spaces_.size() ? spaces_[id].get() : nullptr; }
+  void activate(uint32_t id);
+  uint32_t activeId() const { return activeId_; }
+  // After any change of mappings: drops what the CPU cached and tells TypeScript to drop what it cached.
+  void changed(Space& s);
+  // A frame is about to be written from outside the CPU.
+  void beforeWrite(uint32_t frame);
+  void sweepStaleCode();
+
+  uint64_t flags();
+  void setFlags(uint64_t v);
+  bool loadSelector(int segment, uint16_t selector);
+  // CS and SS for user code of a width, with flat data segments, as the kernel enters a new program.
+  void enterUser(bool wide, uint16_t cs, uint16_t ss);
+  uint64_t* gdt();
+  uint64_t* ldtEntry(uint32_t index);  // of the active space; grows nothing
+  bool resizeLdt(uint32_t entries);
+  void save(Context& c);
+  void restore(const Context& c);
+  void fxsave(uint8_t* image);
+  bool fxrstor(const uint8_t* image);
+  void setCounting(bool on);
+
+  uc_engine* uc = nullptr;
+  Env env;
+  CPUState* cpu = nullptr;
+  StopBlock stop{};
+  std::unique_ptr<Physical> physical;
+
+  // Used by the wrapped functions of libunicorn (wraps.cc).
+  bool fill(CPUState* cs, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr);
+  void prepareTranslation(const char* tb);
+  void onSyscallInstruction(uint32_t addend);
+  void onSysenter(uint32_t addend);
+  void onAbort();
+  uint64_t readTsc();
+  int patchedByte(uint64_t address) const;
+  bool running() const { return running_; }
+  void* region = nullptr;  // the one MemoryRegion
+
+ private:
+  Engine() = default;
+  bool init(std::string& error);
+  bool verifyLayout(std::string& error);
+  void modelProcessor();
+  static void onInterrupt(uc_engine*, uint32_t number, void* self);
+  static bool onInvalid(uc_engine*, void* self);
+  static void onBlock(uc_engine*, uint64_t address, uint32_t size, void* self);
+  void stopWith(StopKind kind);
+  void stopException(uint32_t vector, uint32_t errorCode);
+  void pageFault(uint64_t address, int access, int64_t miss, int mmuIdx);
+  bool repString(uint64_t rip);
+  void setSegment(int segment, uint16_t selector, uint64_t descriptor);
+  void updateAddseg();
+
+  std::vector<std::unique_ptr<Space>> spaces_;
+  Space* active_ = nullptr;
+  uint32_t activeId_ = 0;
+  uint32_t gdtFrame_ = 0;
+  bool running_ = false;
+  bool counting_ = false;
+  bool stopped_ = false;
+  std::atomic<bool> interruptRequested_{false};
+  uc_hook intrHook_ = 0, invalidHook_ = 0, blockHook_ = 0;
+  struct Patch {
+    uint64_t address;
+    uint8_t first, second;
+    uint8_t length;
+  };
+  std::vector<Patch> patches_;
+  uint32_t fills_ = 0;
+};
+
+// The engine whose guest code runs on this thread now; libunicorn's internals carry no pointer of ours.
+Engine*& currentEngine();
+
+}  // namespace shimbed

@@ -1,0 +1,20 @@
+// The few functions of libunicorn's inside that the static library lets us call.
+#pragma once
+#include <unicorn/unicorn.h>
+
+#include <cstdint>
+
+struct CPUState;
+
+namespace shimbed::internals {
+
+void* firstRegion(uc_engine* uc);
+void flushTlb(CPUState* cpu);
+void setPage(CPUState* cpu, uint64_t page, uint64_t physical, int prot, int mmuIdx);
+void setDirty(CPUState* cpu, uint64_t page);
+// Drops all code translated from the physical page.
+void dropTranslations(uc_engine* uc, uint64_t physicalPage);
+// Ends the run at the instruction that was executing; registers and flags are those before it.
+[[noreturn]] void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr);
+
+}  // namespace shimbed::internals

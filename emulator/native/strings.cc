@@ -1,0 +1,145 @@
+// rep movs and rep stos. libunicorn runs them element by element, each through its store helper; here they are done on
+// whole pages, with the same faults.
+#include <cstring>
+
+#include "decode.h"
+#include "engine.h"
+
+namespace shimbed {
+
+// rep movs and rep stos, page by page on guest memory. True when the bytes at rip are such an instruction (the
+// translator was shown a syscall in its place); faults stop with the registers of the iterations done.
+bool Engine::repString(uint64_t rip) {
+  EnvHead& h = env.head();
+  bool code64 = h.hflags & HF_CS64;
+  uint64_t linear = code64 ? rip : uint32_t(rip + h.segs[CS].base);
+  uint8_t bytes[15];
+  size_t have = 0;
+  for (uint64_t a = linear; have < sizeof bytes; have++, a++) {
+    int64_t at = active_->translate(a, FETCH);
+    if (at < 0) break;
+    bytes[have] = *(physical->base() + at);
+    if (have == 0 && bytes[0] == 0x0f) return false;
+  }
+  Decoded d = decode(bytes, have, code64);
+  if (d.verdict != Verdict::repString) return false;
+  bool opsize = false, adsize = false, rexW = false;
+  int segment = DS;
+  size_t i = 0;
+  for (; i + 1 < d.length; i++) {
+    switch (bytes[i]) {
+      case 0x66: opsize = true; break;
+      case 0x67: adsize = true; break;
+      case 0x26: segment = ES; break;
+      case 0x2e: segment = CS; break;
+      case 0x36: segment = SS; break;
+      case 0x3e: segment = DS; break;
+      case 0x64: segment = FS; break;
+      case 0x65: segment = GS; break;
+      default: break;
+    }
+    if (code64 && (bytes[i] & 0xf8) == 0x48) rexW = true;
+  }
+  uint8_t op = bytes[d.length - 1];
+  bool moves = op < 0xa8;
+  bool addressWide = code64 && !adsize, address16 = !code64 && ((h.hflags & HF_CS32) ? adsize : !adsize);
+  bool operand32 = (h.hflags & HF_CS32) ? !opsize : opsize;
+  uint64_t size = !(op & 1) ? 1 : rexW ? 8 : operand32 ? 4 : 2;
+  uint64_t mask = addressWide ? ~uint64_t(0) : address16 ? 0xffff : 0xffffffffu;
+  uint64_t sourceBase = code64 ? (segment >= FS ? h.segs[segment].base : 0) : h.segs[segment].base;
+  uint64_t targetBase = code64 ? 0 : h.segs[ES].base;
+  uint64_t linearMask = code64 ? ~uint64_t(0) : 0xffffffffu;
+  bool down = h.df < 0;
+  uint64_t& rcx = h.regs[1];
+  uint64_t& rsi = h.regs[6];
+  uint64_t& rdi = h.regs[7];
+  auto put = [&](uint64_t& r, uint64_t v) {
+    r = address16 ? (r & ~uint64_t(0xffff)) | (v & 0xffff) : (v & mask);
+  };
+  uint64_t count = rcx & mask;
+  uint8_t value[8];
+  std::memcpy(value, &h.regs[0], 8);
+  uint64_t spent = 0;
+  while (count) {
+    uint64_t s = (sourceBase + (rsi & mask)) & linearMask, t = (targetBase + (rdi & mask)) & linearMask;
+    uint64_t steps;
+    // How many elements lie whole in the pages of s and t, in the direction of travel.
+    auto room = [&](uint64_t a) { return down ? ((a & (PAGE - 1)) + size <= PAGE ? (a & (PAGE - 1)) / size + 1 : 0) : (PAGE - (a & (PAGE - 1))) / size; };
+    steps = room(t);
+    if (moves && room(s) < steps) steps = room(s);
+    uint64_t wrap = down ? (rdi & mask) / size + 1 : (mask - (rdi & mask)) / size + 1;
+    if (steps > wrap) steps = wrap;
+    if (moves) {
+      wrap = down ? (rsi & mask) / size + 1 : (mask - (rsi & mask)) / size + 1;
+      if (steps > wrap) steps = wrap;
+    }
+    bool crossing = steps == 0;
+    if (crossing) steps = 1;
+    if (steps > count) steps = count;
+    int64_t from = 0, to = 0, from2 = 0, to2 = 0;
+    auto touch = [&](uint64_t a, Access access, int64_t& p, int64_t& p2) {
+      p = active_->translate(a, access);
+      if (p < 0) {
+        pageFault(a, access, p, MMU_USER_IDX);
+        return false;
+      }
+      uint64_t last = a + size - 1;
+      if (crossing && (a ^ last) >= PAGE) {
+        p2 = active_->translate(last & ~(PAGE - 1), access);
+        if (p2 < 0) {
+          pageFault(last & ~(PAGE - 1), access, p2, MMU_USER_IDX);
+          return false;
+        }
+      }
+      return true;
+    };
+    bool ok = (!moves || touch(s, READ, from, from2)) && touch(t, WRITE, to, to2);
+    if (!ok) {
+      uc_emu_stop(uc);
+      return true;
+    }
+    beforeWrite(uint32_t(uint64_t(to) / PAGE));
+    uint8_t* memory = physical->base();
+    if (crossing) {
+      if (to2) beforeWrite(uint32_t(uint64_t(to2) / PAGE));
+      for (uint64_t k = 0; k < size; k++) {
+        uint64_t sf = s + k, tf = t + k;
+        uint8_t byte = moves ? memory[((s ^ sf) >= PAGE ? from2 - int64_t(PAGE - (s & (PAGE - 1))) : from) + int64_t(k)] : value[k];
+        memory[((t ^ tf) >= PAGE ? to2 - int64_t(PAGE - (t & (PAGE - 1))) : to) + int64_t(k)] = byte;
+      }
+    } else {
+      uint64_t bytesTotal = steps * size;
+      uint8_t* tp = memory + to - (down ? (steps - 1) * size : 0);
+      if (moves) {
+        uint8_t* sp = memory + from - (down ? (steps - 1) * size : 0);
+        bool overlap = sp < tp + bytesTotal && tp < sp + bytesTotal;
+        if (!overlap || sp == tp) {
+          std::memmove(tp, sp, bytesTotal);
+        } else {
+          for (uint64_t k = 0; k < steps; k++) {
+            uint64_t o = (down ? steps - 1 - k : k) * size;
+            uint8_t element[8];
+            std::memcpy(element, sp + o, size);
+            std::memcpy(tp + o, element, size);
+          }
+        }
+      } else if (size == 1) {
+        std::memset(tp, value[0], bytesTotal);
+      } else {
+        for (uint64_t k = 0; k < bytesTotal; k += size) std::memcpy(tp + k, value, size);
+      }
+    }
+    uint64_t step = down ? 0 - steps * size : steps * size;
+    if (moves) put(rsi, rsi + step);
+    put(rdi, rdi + step);
+    count -= steps;
+    put(rcx, count);
+    // A very long copy lets an interrupt in, as the instruction does on hardware.
+    if ((spent += steps) >= (1u << 20) && count) return true;
+  }
+  h.eip += d.length;
+  if (!code64) h.eip &= 0xffffffffu;
+  return true;
+}
+
+}  // namespace shimbed

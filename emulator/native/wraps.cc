@@ -1,0 +1,92 @@
+// Functions of libunicorn that the linker puts ours in front of (--wrap, see binding.gyp).
+#include <cstdlib>
+
+#include "engine.h"
+#include "internals.h"
+
+using shimbed::currentEngine;
+using shimbed::Engine;
+
+extern "C" {
+void tlb_set_page_x86_64(CPUState*, uint64_t vaddr, uint64_t paddr, int prot, int mmuIdx, uint64_t size);
+void tlb_set_dirty_x86_64(CPUState*, uint64_t vaddr);
+void tlb_flush_x86_64(CPUState*);
+void tb_invalidate_phys_range_x86_64(uc_engine*, uint64_t start, uint64_t end);
+bool cpu_restore_state_x86_64(CPUState*, uintptr_t hostPc, bool willExit);
+[[noreturn]] void cpu_loop_exit_x86_64(CPUState*);
+
+void* __real_memory_mapping(uc_engine*, uint64_t address);
+bool __real_x86_cpu_tlb_fill_x86_64(CPUState*, uint64_t, int, int, int, bool, uintptr_t);
+void __real_gen_intermediate_code_x86_64(CPUState*, char* tb, int maxInstructions);
+uint32_t __real_cpu_ldub_code_x86_64(void* env, uint64_t address);
+void __real_helper_syscall_x86_64(void* env, int addend);
+void __real_helper_sysenter_x86_64(void* env, int addend);
+uint64_t __real_cpu_get_tsc_x86_64(void* env);
+[[noreturn]] void __real_abort();
+
+bool __wrap_x86_cpu_tlb_fill_x86_64(CPUState* cpu, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
+  Engine* e = currentEngine();
+  if (!e) return __real_x86_cpu_tlb_fill_x86_64(cpu, address, size, access, mmuIdx, probe, retaddr);
+  return e->fill(cpu, address, size, access, mmuIdx, probe, retaddr);
+}
+
+// libunicorn looks up its region by the virtual address; every page that has a translation lies in the one region.
+void* __wrap_memory_mapping(uc_engine* uc, uint64_t address) {
+  Engine* e = currentEngine();
+  return e ? e->region : __real_memory_mapping(uc, address);
+}
+
+void __wrap_gen_intermediate_code_x86_64(CPUState* cpu, char* tb, int maxInstructions) {
+  if (Engine* e = currentEngine()) e->prepareTranslation(tb);
+  __real_gen_intermediate_code_x86_64(cpu, tb, maxInstructions);
+}
+
+uint32_t __wrap_cpu_ldub_code_x86_64(void* env, uint64_t address) {
+  uint32_t byte = __real_cpu_ldub_code_x86_64(env, address);
+  Engine* e = currentEngine();
+  if (!e) return byte;
+  int patched = e->patchedByte(address);
+  return patched < 0 ? byte : uint32_t(patched);
+}
+
+void __wrap_helper_syscall_x86_64(void* env, int addend) {
+  if (Engine* e = currentEngine()) e->onSyscallInstruction(uint32_t(addend));
+  else __real_helper_syscall_x86_64(env, addend);
+}
+
+void __wrap_helper_sysenter_x86_64(void* env, int addend) {
+  if (Engine* e = currentEngine()) e->onSysenter(uint32_t(addend));
+  else __real_helper_sysenter_x86_64(env, addend);
+}
+
+uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
+  Engine* e = currentEngine();
+  return e ? e->readTsc() : __real_cpu_get_tsc_x86_64(env);
+}
+
+// Some encodings reach an abort() in the translator; for the guest they are undefined instructions.
+[[noreturn]] void __wrap_abort() {
+  Engine* e = currentEngine();
+  if (e && e->running()) e->onAbort();
+  __real_abort();
+}
+}
+
+namespace shimbed::internals {
+
+void* firstRegion(uc_engine* uc) { return __real_memory_mapping(uc, 0); }
+void flushTlb(CPUState* cpu) { tlb_flush_x86_64(cpu); }
+void setPage(CPUState* cpu, uint64_t page, uint64_t physical, int prot, int mmuIdx) {
+  tlb_set_page_x86_64(cpu, page, physical, prot, mmuIdx, PAGE);
+}
+void setDirty(CPUState* cpu, uint64_t page) { tlb_set_dirty_x86_64(cpu, page); }
+void dropTranslations(uc_engine* uc, uint64_t physicalPage) {
+  tb_invalidate_phys_range_x86_64(uc, physicalPage, physicalPage + PAGE);
+}
+void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr) {
+  uc_emu_stop(uc);
+  if (retaddr) cpu_restore_state_x86_64(cpu, retaddr, true);
+  cpu_loop_exit_x86_64(cpu);
+}
+
+}  // namespace shimbed::internals
