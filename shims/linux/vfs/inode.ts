@@ -1,0 +1,435 @@
+import { Errno } from "../errno.ts";
+import { fail } from "./error.ts";
+import { PAGE, R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
+
+/** Where page frames come from: the machine, in a run. */
+export interface FrameSource {
+  /** A zeroed frame, 0 when memory has run out. */
+  allocate(): number;
+  release(frame: number): void;
+  /** A live view of 4096 bytes. */
+  bytes(frame: number): Uint8Array;
+  /** Before bytes that a guest may execute are changed. */
+  beforeWrite(frame: number): void;
+}
+
+/** What the file systems need from outside. */
+export interface VfsHost {
+  readonly frames: FrameSource;
+  /** Real time of the guest in whole milliseconds: file times have a tick's grain on Linux too. */
+  realtimeMs(): number;
+  /** Fills with the bytes of /dev/urandom. */
+  randomBytes(into: Uint8Array): void;
+  /** A file without a name and without descriptors was mapped: somebody has to find out when the last mapping goes. */
+  orphaned(file: FileInode): void;
+}
+
+/** Who asks. `privileged` stands for CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_CHOWN. */
+export interface Credentials {
+  /** fsuid and fsgid: what new files get and checks compare. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+  readonly privileged: boolean;
+}
+
+/** A file time: whole seconds since 1970 and nanoseconds. */
+export class Stamp {
+  sec = 0;
+  nsec = 0;
+
+  setMs(ms: number): void {
+    this.sec = Math.floor(ms / 1000);
+    this.nsec = Math.floor(ms % 1000) * 1_000_000;
+  }
+
+  set(sec: number, nsec: number): void {
+    this.sec = sec;
+    this.nsec = nsec;
+  }
+
+  copy(from: Stamp): void {
+    this.sec = from.sec;
+    this.nsec = from.nsec;
+  }
+
+  notAfter(other: Stamp): boolean {
+    return this.sec < other.sec || (this.sec === other.sec && this.nsec <= other.nsec);
+  }
+}
+
+/** One mounted tree: device number, inode numbers, and the page budget that ENOSPC comes from. */
+export class FileSystem {
+  readonly host: VfsHost;
+  /** Minor of the device (major 0), as anonymous devices have. */
+  readonly dev: number;
+  readonly type: string;
+  /** statfs(2) f_type. */
+  readonly magic: number;
+  readonly maxPages: number;
+  pages = 0;
+  inodes = 0;
+  #nextIno = 1;
+
+  constructor(host: VfsHost, dev: number, type: string, magic: number, maxPages = 0) {
+    this.host = host;
+    this.dev = dev;
+    this.type = type;
+    this.magic = magic;
+    this.maxPages = maxPages;
+  }
+
+  nextIno(): number {
+    this.inodes++;
+    return this.#nextIno++;
+  }
+
+  /** Takes pages from the budget; false is ENOSPC. */
+  takePages(count: number): boolean {
+    if (this.maxPages > 0 && this.pages + count > this.maxPages) return false;
+    this.pages += count;
+    return true;
+  }
+}
+
+/** A file of any kind. Times follow inode(7). */
+export abstract class Inode {
+  readonly fs: FileSystem;
+  readonly ino: number;
+  mode: number;
+  uid: number;
+  gid: number;
+  nlink = 1;
+  rdev = 0;
+  /** Open files and mappings that keep a file without a name alive. */
+  users = 0;
+  readonly atime = new Stamp();
+  readonly mtime = new Stamp();
+  readonly ctime = new Stamp();
+  readonly btime = new Stamp();
+
+  constructor(fs: FileSystem, mode: number, uid: number, gid: number, ino = fs.nextIno()) {
+    this.fs = fs;
+    this.ino = ino;
+    this.mode = mode;
+    this.uid = uid;
+    this.gid = gid;
+    const now = fs.host.realtimeMs();
+    this.atime.setMs(now);
+    this.mtime.setMs(now);
+    this.ctime.setMs(now);
+    this.btime.setMs(now);
+  }
+
+  get kind(): number {
+    return this.mode & S_IFMT;
+  }
+
+  get isDirectory(): boolean {
+    return (this.mode & S_IFMT) === S_IFDIR;
+  }
+
+  /** st_size. */
+  get size(): number {
+    return 0;
+  }
+
+  /** st_blocks, in units of 512 bytes. */
+  get blocks(): number {
+    return 0;
+  }
+
+  get blockSize(): number {
+    return PAGE;
+  }
+
+  modified(): void {
+    const now = this.fs.host.realtimeMs();
+    this.mtime.setMs(now);
+    this.ctime.setMs(now);
+  }
+
+  changed(): void {
+    this.ctime.setMs(this.fs.host.realtimeMs());
+  }
+
+  /** relatime, the kernel's default: only when the last access is not newer than the last change. */
+  accessed(): void {
+    if (this.atime.notAfter(this.mtime) || this.atime.notAfter(this.ctime)) this.atime.setMs(this.fs.host.realtimeMs());
+  }
+
+  /** chmod, chown and utimensat end here; a file of the host overrides them to write through. */
+  setMode(mode: number): void {
+    this.mode = (this.mode & S_IFMT) | (mode & 0o7777);
+    this.changed();
+  }
+
+  setOwner(uid: number, gid: number): void {
+    this.uid = uid;
+    this.gid = gid;
+    this.changed();
+  }
+
+  /** After `atime` and `mtime` were set by the guest. */
+  timesSet(): void {
+    this.changed();
+  }
+
+  /** Brings facts that live elsewhere up to date (a file of the host, a process). */
+  refresh(): void {}
+
+  hold(): void {
+    this.users++;
+  }
+
+  drop(): void {
+    this.users--;
+    if (this.users === 0 && this.nlink === 0) this.evict();
+  }
+
+  /** A name went away. */
+  unlinked(): void {
+    this.nlink--;
+    this.changed();
+    if (this.users === 0 && this.nlink <= 0) this.evict();
+  }
+
+  /** The last name and the last user are gone. */
+  evict(): void {
+    this.fs.inodes--;
+  }
+}
+
+/** May `who` do `wanted` (R_OK, W_OK, X_OK bits) to the file? inode(7), path_resolution(7). */
+export function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
+  const mode = inode.mode;
+  if (who.privileged) {
+    // Root may read and write all, and execute what anybody may execute; directories it may always search.
+    return (wanted & X_OK) === 0 || inode.isDirectory || (mode & 0o111) !== 0;
+  }
+  let bits: number;
+  if (inode.uid === who.uid) bits = mode >> 6;
+  else if (inode.gid === who.gid || who.groups.includes(inode.gid)) bits = mode >> 3;
+  else bits = mode;
+  return (bits & wanted) === wanted;
+}
+
+/** As {@link permitted}, but EACCES when not. */
+export function demand(inode: Inode, who: Credentials, wanted: number): void {
+  if (permitted(inode, who, wanted)) return;
+  const letters = `${wanted & R_OK ? "r" : ""}${wanted & W_OK ? "w" : ""}${wanted & X_OK ? "x" : ""}`;
+  fail(Errno.EACCES, `mode ${(inode.mode & 0o7777).toString(8)} of uid ${inode.uid} does not allow ${letters}`);
+}
+
+/** True for the owner and for root: who may chmod, set times, and pass the sticky bit. */
+export function owns(inode: Inode, who: Credentials): boolean {
+  return who.privileged || inode.uid === who.uid;
+}
+
+/** Set-id bits go when somebody else writes or the owner changes (inode(7)); returns the mode without them. */
+export function withoutSetId(mode: number): number {
+  if ((mode & S_IFMT) === S_IFDIR) return mode;
+  const dropped = mode & ~0o4000;
+  return (mode & S_IXGRP) !== 0 ? dropped & ~S_ISGID : dropped;
+}
+
+/**
+ * A name of a file in a directory: what the kernel calls a dentry. It moves along when it is renamed, so whoever holds it
+ * (working directory, open file) can always say where it is.
+ */
+export class Entry {
+  name: string;
+  /** The entry of the directory that has this name; undefined for a root and for files without a name (pipes). */
+  parent: Entry | undefined;
+  readonly inode: Inode;
+  /** The root of what is mounted here. */
+  mounted: Entry | undefined;
+  /** For the root of a mount: the entry beneath it. */
+  covers: Entry | undefined;
+  deleted = false;
+
+  constructor(name: string, parent: Entry | undefined, inode: Inode) {
+    this.name = name;
+    this.parent = parent;
+    this.inode = inode;
+  }
+
+  /** The entry that names this one: for the root of a mount the one beneath. */
+  get named(): Entry {
+    let at: Entry = this;
+    while (at.covers) at = at.covers;
+    return at;
+  }
+
+  /** The top of what is mounted here, or itself. */
+  get top(): Entry {
+    let at: Entry = this;
+    while (at.mounted) at = at.mounted;
+    return at;
+  }
+}
+
+/** What a directory makes: the type and permission bits, and what that type needs. */
+export interface Making {
+  mode: number;
+  uid: number;
+  gid: number;
+  rdev?: number;
+  /** Of a symbolic link. */
+  target?: string;
+}
+
+/** A directory. Checks that hold for every file system are done before (change.ts, walk.ts). */
+export abstract class DirectoryInode extends Inode {
+  /** @param at the entry of this directory, parent of what is found */
+  abstract lookup(at: Entry, name: string): Entry | undefined;
+  /** All entries but `.` and `..`, in a fixed order. */
+  abstract list(at: Entry): Entry[];
+
+  make(_at: Entry, _name: string, _what: Making): Entry {
+    return fail(Errno.EPERM, `${this.fs.type} makes no files`);
+  }
+
+  link(_at: Entry, _name: string, _inode: Inode): Entry {
+    return fail(Errno.EPERM, `${this.fs.type} has no hard links`);
+  }
+
+  /** unlink or rmdir; ENOTEMPTY for a directory with entries. */
+  remove(_entry: Entry): void {
+    fail(Errno.EPERM, `${this.fs.type} removes no files`);
+  }
+
+  /** Takes `entry` to `name` in `to` (same file system), over `replaced`. */
+  rename(_entry: Entry, _to: Entry, _name: string, _replaced: Entry | undefined): void {
+    fail(Errno.EPERM, `${this.fs.type} renames no files`);
+  }
+
+  exchange(_one: Entry, _other: Entry): void {
+    fail(Errno.EINVAL, `${this.fs.type} does not exchange names`);
+  }
+
+  /** A regular file without a name (O_TMPFILE). */
+  makeUnnamed(_what: Making): Inode {
+    return fail(Errno.EOPNOTSUPP, `${this.fs.type} has no O_TMPFILE`);
+  }
+}
+
+/** A symbolic link with a text. */
+export abstract class LinkInode extends Inode {
+  abstract target(): string;
+  /** A magic link of /proc goes to the file itself, not to a text. */
+  jump(): Entry | undefined {
+    return undefined;
+  }
+  get magic(): boolean {
+    return false;
+  }
+}
+
+/** A symbolic link kept in memory. */
+export class TextLink extends LinkInode {
+  readonly #target: string;
+
+  constructor(fs: FileSystem, target: string, uid: number, gid: number) {
+    super(fs, S_IFLNK | 0o777, uid, gid);
+    this.#target = target;
+  }
+
+  override get size(): number {
+    return this.#target.length;
+  }
+
+  target(): string {
+    return this.#target;
+  }
+}
+
+/** A FIFO, a socket's name or a device node: a file that is only a name for something that opens elsewhere. */
+export class NodeInode extends Inode {
+  constructor(fs: FileSystem, mode: number, uid: number, gid: number, rdev = 0) {
+    super(fs, mode, uid, gid);
+    this.rdev = rdev;
+  }
+}
+
+/** What a mapping of a file shows; the shape of the address space's `Backing`. */
+export interface FileBacking {
+  readonly name: string;
+  readonly dev: number;
+  readonly ino: number;
+  frame(index: number): number;
+  /** The file itself. */
+  readonly file: FileInode;
+}
+
+/** A regular file. `read` and `write` answer bytes or a negative errno and do not throw. */
+export abstract class FileInode extends Inode {
+  abstract read(into: Uint8Array, position: number): number;
+  abstract write(from: Uint8Array, position: number): number;
+  abstract truncate(size: number): void;
+  abstract allocate(mode: number, offset: number, length: number): void;
+  /** @returns the next data (or hole) at or after `position`, or -ENXIO past the end */
+  abstract nextExtent(position: number, hole: boolean): number;
+  /** Called when it is opened; a host's refusal shows here. */
+  opening(_flags: number): void {}
+  /** fsync, msync: what stores through mappings changed reaches where the file lives. */
+  sync(): void {}
+  /** F_SEAL_* bits of a memfd; F_SEAL_SEAL for files that cannot be sealed (as the kernel has it). */
+  seals = 1;
+  #backing: FileBacking | undefined;
+
+  /** @returns the frame of a page, -1 beyond the end, 0 when memory has run out */
+  abstract page(index: number): number;
+
+  /** True once somebody mapped it: pages must stay until no mapping is left. */
+  get mapped(): boolean {
+    return this.#backing !== undefined;
+  }
+
+  /** What mmap shows of this file under the name `name`; one object as long as the name stays, so that mappings can merge. */
+  backing(name: string): FileBacking {
+    if (this.#backing?.name === name) return this.#backing;
+    const { dev } = this.fs;
+    this.#backing = { name, dev, ino: this.ino, file: this, frame: (index) => this.page(index) };
+    return this.#backing;
+  }
+
+  override drop(): void {
+    this.users--;
+    if (this.users > 0) return;
+    if (this.mapped) {
+      if (this.nlink <= 0 || this.pinned) this.fs.host.orphaned(this);
+      return;
+    }
+    this.unused();
+  }
+
+  /** True when it holds something of the host as long as it is used. */
+  get pinned(): boolean {
+    return false;
+  }
+
+  /** No mapping shows it any more. */
+  unmapped(): void {
+    this.#backing = undefined;
+    if (this.users === 0) this.unused();
+  }
+
+  /** Neither a descriptor nor a mapping is left. */
+  protected unused(): void {
+    if (this.nlink <= 0) this.evict();
+  }
+
+  override unlinked(): void {
+    this.nlink--;
+    this.changed();
+    if (this.users > 0 || this.nlink > 0) return;
+    if (this.mapped) this.fs.host.orphaned(this);
+    else this.unused();
+  }
+}
+
+/** What stands for the content of a new file's mode: a regular file when no type is given (mknod(2)). */
+export function withType(mode: number): number {
+  return (mode & S_IFMT) === 0 ? mode | S_IFREG : mode;
+}

@@ -1,0 +1,189 @@
+import { Errno } from "../errno.ts";
+import type { Kernel } from "../task.ts";
+import type { FileSystem, Inode } from "./inode.ts";
+import { fixedDirectory, PROC_SUPER_MAGIC, ProcDirectory, ProcText, TextLinkOf } from "./proc.ts";
+import { decimal, ProcessDirectories } from "./proc-process.ts";
+import { mountsText } from "./proc-text.ts";
+import type { Vfs } from "./vfs.ts";
+
+/** What uname(2) and /proc/version tell as the kernel's release. */
+export const KERNEL_RELEASE = "6.12.0";
+const KERNEL_VERSION = "#1 SMP PREEMPT_DYNAMIC";
+/** Memory the guest believes in. */
+const MEMORY_KIB = 4 * 1024 * 1024;
+/** Flags of /proc/cpuinfo that the engine really has. */
+const CPU_FLAGS =
+  "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm constant_tsc rep_good nopl cpuid pni ssse3 cx16 sse4_1 sse4_2 popcnt hypervisor lahf_lm";
+
+/** The root directory of /proc for one run. */
+export function procRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
+  const fs = vfs.newFileSystem("proc", PROC_SUPER_MAGIC);
+  const directories = new ProcessDirectories(fs, kernel);
+  const files = kernelFiles(fs, vfs, kernel);
+  return new ProcDirectory(fs, {
+    lookup: (name) => {
+      const pid = decimal(name);
+      if (pid === undefined) return files.get(name);
+      const process = kernel.processes.get(pid);
+      if (process) return directories.ofProcess(process);
+      // A thread's id works too, though it is not listed.
+      const task = kernel.tasks.get(pid);
+      return task && directories.ofProcess(task.process);
+    },
+    names: () => [...[...kernel.processes.keys()].map(String), ...files.keys()],
+  });
+}
+
+function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inode> {
+  const text = (content: () => string | Uint8Array, mode?: number, store?: (given: string) => number) =>
+    new ProcText(fs, content, mode, store);
+  const current = () => kernel.current;
+  return new Map<string, Inode>([
+    ["self", new TextLinkOf(fs, () => String(current()?.process.pid ?? ""))],
+    ["thread-self", new TextLinkOf(fs, () => `${current()?.process.pid ?? ""}/task/${current()?.tid ?? ""}`)],
+    ["cmdline", text(() => "quiet\n")],
+    ["cpuinfo", text(cpuInfo)],
+    ["devices", text(() => "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")],
+    ["filesystems", text(() => "nodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\n\text4\n")],
+    ["loadavg", text(() => `0.00 0.00 0.00 1/${kernel.tasks.size} ${Math.max(0, ...kernel.tasks.keys())}\n`)],
+    ["meminfo", text(memInfo)],
+    ["mounts", text(() => mountsText(vfs, current()?.process.fs.root ?? vfs.root))],
+    ["stat", text(() => statText(kernel))],
+    ["swaps", text(() => "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")],
+    ["sys", sysctl(fs, kernel)],
+    ["uptime", text(() => uptime(kernel))],
+    ["version", text(() => `Linux version ${KERNEL_RELEASE} (shimbed) ${KERNEL_VERSION}\n`)],
+  ]);
+}
+
+/** /proc/sys: values that programs read. Writing is for root, and only names can change. */
+function sysctl(fs: FileSystem, kernel: Kernel): Inode {
+  const fixed = (value: string | number) =>
+    new ProcText(
+      fs,
+      () => `${value}\n`,
+      0o644,
+      () => -Errno.EPERM,
+    );
+  const named = (key: "hostname" | "domainname") =>
+    new ProcText(
+      fs,
+      () => `${kernel.uts[key]}\n`,
+      0o644,
+      (given) => {
+        if (!kernel.current?.process.cred.privileged) return -Errno.EPERM;
+        kernel.uts[key] = given.replace(/\n$/, "").slice(0, 64);
+        return 0;
+      },
+    );
+  const uuids = kernel.random.stream("uuid");
+  const uuid = () => {
+    const bytes = new Uint8Array(16);
+    uuids.fill(bytes);
+    bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+    bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+    const hex = Buffer.from(bytes).toString("hex");
+    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}\n`;
+  };
+  const bootId = uuid();
+  return fixedDirectory(fs, {
+    kernel: fixedDirectory(fs, {
+      cap_last_cap: fixed(40),
+      core_pattern: fixed("core"),
+      domainname: named("domainname"),
+      hostname: named("hostname"),
+      ngroups_max: fixed(65536),
+      osrelease: fixed(KERNEL_RELEASE),
+      ostype: fixed("Linux"),
+      overflowgid: fixed(65534),
+      overflowuid: fixed(65534),
+      pid_max: fixed(32768),
+      random: fixedDirectory(fs, {
+        boot_id: new ProcText(fs, () => bootId),
+        entropy_avail: fixed(256),
+        poolsize: fixed(256),
+        uuid: new ProcText(fs, uuid),
+      }),
+      randomize_va_space: fixed(2),
+      shmall: fixed("18446744073692774399"),
+      shmmax: fixed("18446744073692774399"),
+      shmmni: fixed(4096),
+      sem: fixed("32000\t1024000000\t500\t32000"),
+      "threads-max": fixed(62000),
+      version: fixed(KERNEL_VERSION),
+      yama: fixedDirectory(fs, { ptrace_scope: fixed(1) }),
+    }),
+    vm: fixedDirectory(fs, {
+      max_map_count: fixed(65530),
+      mmap_min_addr: fixed(65536),
+      overcommit_memory: fixed(0),
+      overcommit_ratio: fixed(50),
+      swappiness: fixed(60),
+    }),
+    fs: fixedDirectory(fs, {
+      "file-max": fixed("9223372036854775807"),
+      "file-nr": fixed("1024\t0\t9223372036854775807"),
+      nr_open: fixed(1_048_576),
+      "pipe-max-size": fixed(1_048_576),
+      protected_hardlinks: fixed(0),
+      protected_symlinks: fixed(0),
+      inotify: fixedDirectory(fs, {
+        max_queued_events: fixed(16384),
+        max_user_instances: fixed(128),
+        max_user_watches: fixed(65536),
+      }),
+      mqueue: fixedDirectory(fs, { msg_max: fixed(10), msgsize_max: fixed(8192), queues_max: fixed(256) }),
+    }),
+    net: fixedDirectory(fs, {
+      core: fixedDirectory(fs, { somaxconn: fixed(4096), rmem_max: fixed(212_992), wmem_max: fixed(212_992) }),
+      ipv4: fixedDirectory(fs, { ip_local_port_range: fixed("32768\t60999") }),
+    }),
+  });
+}
+
+function cpuInfo(): string {
+  return (
+    "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 6\nmodel name\t: QEMU Virtual CPU\nstepping\t: 3\n" +
+    "cpu MHz\t\t: 2000.000\ncache size\t: 16384 KB\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\napicid\t\t: 0\n" +
+    `initial apicid\t: 0\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\nflags\t\t: ${CPU_FLAGS}\nbugs\t\t:\n` +
+    "bogomips\t: 4000.00\nclflush size\t: 64\ncache_alignment\t: 64\naddress sizes\t: 40 bits physical, 48 bits virtual\n" +
+    "power management:\n\n"
+  );
+}
+
+function memInfo(): string {
+  const line = (name: string, kib: number) => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`;
+  const free = MEMORY_KIB - 512 * 1024;
+  return [
+    line("MemTotal", MEMORY_KIB),
+    line("MemFree", free),
+    line("MemAvailable", free),
+    line("Buffers", 0),
+    line("Cached", 0),
+    line("SwapCached", 0),
+    line("SwapTotal", 0),
+    line("SwapFree", 0),
+    line("Dirty", 0),
+    line("Mapped", 0),
+    line("Shmem", 0),
+    line("CommitLimit", MEMORY_KIB / 2),
+    line("Committed_AS", 0),
+    `${"HugePages_Total:".padEnd(16)}${"0".padStart(8)}\n`,
+    line("Hugepagesize", 2048),
+  ].join("");
+}
+
+function statText(kernel: Kernel): string {
+  const { clock } = kernel;
+  const idle = Math.floor(clock.now() / 1e7);
+  const cpu = `0 0 0 ${idle} 0 0 0 0 0 0`;
+  return (
+    `cpu  ${cpu}\ncpu0 ${cpu}\nintr 0\nctxt 0\nbtime ${clock.bootSec}\nprocesses ${kernel.processes.size}\n` +
+    `procs_running 1\nprocs_blocked 0\nsoftirq 0\n`
+  );
+}
+
+function uptime(kernel: Kernel): string {
+  const seconds = (kernel.clock.now() / 1e9).toFixed(2);
+  return `${seconds} ${seconds}\n`;
+}

@@ -1,0 +1,290 @@
+import { Errno } from "../errno.ts";
+import { Resource } from "../limits.ts";
+import type { Kernel, Process, Task } from "../task.ts";
+import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
+import type { Entry, FileSystem, Inode } from "./inode.ts";
+import type { OpenFile } from "./open-file.ts";
+import { fixedDirectory, MagicLink, ProcDirectory, ProcText } from "./proc.ts";
+import { mapsText, mountInfoText, mountsText, residentPages, sizePages } from "./proc-text.ts";
+import { find, pathOf } from "./walk.ts";
+
+const TICKS = 100;
+
+/** Builds /proc/[pid] and /proc/[pid]/task/[tid]; one directory object for each, as long as it lives (proc(5)). */
+export class ProcessDirectories {
+  readonly #fs: FileSystem;
+  readonly #kernel: Kernel;
+  readonly #processes = new WeakMap<Process, ProcDirectory>();
+  readonly #tasks = new WeakMap<Task, ProcDirectory>();
+
+  constructor(fs: FileSystem, kernel: Kernel) {
+    this.#fs = fs;
+    this.#kernel = kernel;
+  }
+
+  ofProcess(process: Process): ProcDirectory {
+    let directory = this.#processes.get(process);
+    if (!directory) {
+      const files = this.#files(process, () => leader(process));
+      files.set("task", this.#taskList(process));
+      directory = this.#directory(files, process);
+      this.#processes.set(process, directory);
+    }
+    return directory;
+  }
+
+  ofTask(task: Task): ProcDirectory {
+    let directory = this.#tasks.get(task);
+    if (!directory) {
+      directory = this.#directory(
+        this.#files(task.process, () => task),
+        task.process,
+      );
+      this.#tasks.set(task, directory);
+    }
+    return directory;
+  }
+
+  #directory(files: ReadonlyMap<string, Inode>, process: Process): ProcDirectory {
+    const contents = { lookup: (name: string) => files.get(name), names: () => [...files.keys()] };
+    return new ProcDirectory(this.#fs, contents, process.cred.euid, process.cred.egid);
+  }
+
+  #taskList(process: Process): ProcDirectory {
+    return new ProcDirectory(this.#fs, {
+      lookup: (name) => {
+        const task = decimal(name) === undefined ? undefined : this.#kernel.tasks.get(Number(name));
+        return task?.process === process ? this.ofTask(task) : undefined;
+      },
+      names: () => [...process.tasks].map((task) => String(task.tid)),
+    });
+  }
+
+  #files(process: Process, task: () => Task | undefined): Map<string, Inode> {
+    const fs = this.#fs;
+    const { euid: uid, egid: gid } = process.cred;
+    const text = (content: () => string | Uint8Array, mode = 0o444, store?: (given: string) => number) =>
+      new ProcText(fs, content, mode, store, uid, gid);
+    const link = (where: () => Entry | undefined, shown?: () => string) =>
+      new MagicLink(fs, shown ?? (() => shownPath(process, where())), where, 0o777, uid, gid);
+    const argument = (from: number, to: number) => readMemory(process, from, to);
+    const exe = (): Entry | undefined => {
+      const { root } = this.#kernel.vfs;
+      return find({ root, cwd: root, creds: everybody }, root, process.exe, true);
+    };
+    return new Map<string, Inode>([
+      ["auxv", text(() => process.mm.auxv, 0o400)],
+      ["cmdline", text(() => argument(process.mm.argStart, process.mm.argEnd))],
+      [
+        "comm",
+        text(
+          () => `${task()?.comm ?? ""}\n`,
+          0o644,
+          (given) => rename(task(), given),
+        ),
+      ],
+      ["cwd", link(() => process.fs.cwd)],
+      ["environ", text(() => argument(process.mm.envStart, process.mm.envEnd), 0o400)],
+      ["exe", link(exe, () => process.exe)],
+      ["fd", this.#descriptors(process, (fd, file) => this.#descriptorLink(process, fd, file))],
+      ["fdinfo", this.#descriptors(process, (_, file) => text(() => descriptorText(file), 0o400))],
+      ["limits", text(() => limitsText(process))],
+      ["maps", text(() => mapsText(process.mm.space))],
+      ["mountinfo", text(() => mountInfoText(this.#kernel.vfs, process.fs.root))],
+      ["mounts", text(() => mountsText(this.#kernel.vfs, process.fs.root))],
+      ["oom_score", text(() => "0\n")],
+      [
+        "oom_score_adj",
+        text(
+          () => "0\n",
+          0o644,
+          () => 0,
+        ),
+      ],
+      ["personality", text(() => `${process.personality.toString(16).padStart(8, "0")}\n`, 0o400)],
+      ["root", link(() => process.fs.root)],
+      ["stat", text(() => statText(process, task()))],
+      ["statm", text(() => statmText(process))],
+      ["status", text(() => statusText(process, task()))],
+      ["wchan", text(() => "0")],
+      [
+        "attr",
+        fixedDirectory(fs, {
+          current: text(
+            () => "unconfined\n",
+            0o666,
+            () => -Errno.EINVAL,
+          ),
+        }),
+      ],
+    ]);
+  }
+
+  /** A directory with a file for each open descriptor; a file stays the same object while the descriptor means the same. */
+  #descriptors(process: Process, make: (fd: number, file: OpenFile) => Inode): ProcDirectory {
+    const made = new Map<number, { file: OpenFile; inode: Inode }>();
+    const contents = {
+      lookup: (name: string) => {
+        const fd = decimal(name);
+        const file = fd === undefined ? undefined : process.files.get(fd);
+        if (fd === undefined || !file) return undefined;
+        const known = made.get(fd);
+        if (known && known.file === file) return known.inode;
+        const inode = make(fd, file);
+        made.set(fd, { file, inode });
+        return inode;
+      },
+      names: () => [...process.files.numbers()].map(String),
+    };
+    return new ProcDirectory(this.#fs, contents, process.cred.euid, process.cred.egid, 0o500);
+  }
+
+  #descriptorLink(process: Process, _fd: number, file: OpenFile): Inode {
+    const access = file.flags & O_ACCMODE;
+    const mode = access === O_RDONLY ? 0o500 : access === O_WRONLY ? 0o300 : 0o700;
+    const { euid, egid } = process.cred;
+    return new MagicLink(
+      this.#fs,
+      () => shownPath(process, file.entry),
+      () => file.entry,
+      mode,
+      euid,
+      egid,
+    );
+  }
+}
+
+const everybody = { uid: 0, gid: 0, groups: [], privileged: true };
+
+/** A name that is a plain decimal number. */
+export function decimal(name: string): number | undefined {
+  return /^(0|[1-9][0-9]{0,9})$/.test(name) ? Number(name) : undefined;
+}
+
+function leader(process: Process): Task | undefined {
+  for (const task of process.tasks) if (task.tid === process.pid) return task;
+  for (const task of process.tasks) return task;
+  return undefined;
+}
+
+function shownPath(process: Process, entry: Entry | undefined): string {
+  return entry ? pathOf(entry, process.fs.root) : "";
+}
+
+function rename(task: Task | undefined, given: string): number {
+  if (!task) return -Errno.ESRCH;
+  task.comm = given.replace(/\n.*$/s, "").slice(0, 15);
+  return 0;
+}
+
+/** At most a few pages: what is longer than a guest's argument area is no argument. */
+function readMemory(process: Process, from: number, to: number): Uint8Array {
+  const bytes = new Uint8Array(Math.min(Math.max(to - from, 0), 2 ** 21));
+  const got = process.mm.space.memory.readSome(from, bytes);
+  return bytes.subarray(0, got);
+}
+
+function descriptorText(file: OpenFile): string {
+  return `pos:\t${file.position}\nflags:\t0${file.flags.toString(8)}\nmnt_id:\t${file.inode.fs.dev}\nino:\t${file.inode.ino}\n`;
+}
+
+function state(process: Process, task: Task | undefined): "R" | "S" | "Z" {
+  if (process.status) return "Z";
+  return task?.wait ? "S" : "R";
+}
+
+/** proc_pid_stat(5): 52 fields. */
+function statText(process: Process, task: Task | undefined): string {
+  const { mm } = process;
+  const user = Math.floor((process.cpuTime * TICKS) / 1e9);
+  const children = Math.floor((process.childrenCpuTime * TICKS) / 1e9);
+  const id = task?.tid ?? process.pid;
+  const fields: (number | string)[] = [
+    id,
+    `(${task?.comm ?? ""})`,
+    state(process, task),
+    process.ppid,
+    process.pgid,
+    process.sid,
+  ];
+  // tty_nr, tpgid, flags, minflt, cminflt, majflt, cmajflt
+  fields.push(0, -1, 0x400000, 0, 0, 0, 0);
+  // utime, stime, cutime, cstime, priority, nice, num_threads, itrealvalue, starttime
+  fields.push(user, 0, children, 0, 20 + process.nice, process.nice, process.tasks.size, 0);
+  fields.push(Math.floor((process.startTime * TICKS) / 1e9));
+  // vsize, rss, rsslim, startcode, endcode, startstack, kstkesp, kstkeip
+  fields.push(sizePages(mm.space) * 4096, residentPages(mm.space), limitText(process.limits.soft(Resource.RLIMIT_RSS)));
+  fields.push(0, 0, mm.startStack, 0, 0);
+  // signal, blocked, sigignore, sigcatch, wchan, nswap, cnswap, exit_signal, processor, rt_priority, policy
+  fields.push(0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0);
+  // delayacct_blkio_ticks, guest_time, cguest_time, start_data, end_data, start_brk
+  fields.push(0, 0, 0, 0, 0, mm.startBrk);
+  fields.push(mm.argStart, mm.argEnd, mm.envStart, mm.envEnd, 0);
+  return `${fields.join(" ")}\n`;
+}
+
+function limitText(value: number): string {
+  return value === Number.POSITIVE_INFINITY ? "18446744073709551615" : String(value);
+}
+
+function statmText(process: Process): string {
+  const size = sizePages(process.mm.space);
+  const resident = residentPages(process.mm.space);
+  return `${size} ${resident} ${Math.floor(resident / 2)} 1 0 ${resident} 0\n`;
+}
+
+function statusText(process: Process, task: Task | undefined): string {
+  const { cred } = process;
+  const size = sizePages(process.mm.space) * 4;
+  const resident = residentPages(process.mm.space) * 4;
+  const long = { R: "R (running)", S: "S (sleeping)", Z: "Z (zombie)" }[state(process, task)];
+  const kib = (name: string, value: number) => `${name}:\t${String(value).padStart(8)} kB\n`;
+  const capabilities = cred.privileged ? "000001ffffffffff" : "0000000000000000";
+  const none = "0000000000000000";
+  return (
+    `Name:\t${task?.comm ?? ""}\nUmask:\t${process.fs.umask.toString(8).padStart(4, "0")}\nState:\t${long}\n` +
+    `Tgid:\t${process.pid}\nNgid:\t0\nPid:\t${task?.tid ?? process.pid}\nPPid:\t${process.ppid}\nTracerPid:\t0\n` +
+    `Uid:\t${cred.ruid}\t${cred.euid}\t${cred.suid}\t${cred.uid}\nGid:\t${cred.rgid}\t${cred.egid}\t${cred.sgid}\t${cred.gid}\n` +
+    `FDSize:\t${Math.max(64, process.files.length)}\nGroups:\t${cred.groups.join(" ")} \n` +
+    kib("VmPeak", size) +
+    kib("VmSize", size) +
+    kib("VmLck", 0) +
+    kib("VmPin", 0) +
+    kib("VmHWM", resident) +
+    kib("VmRSS", resident) +
+    `Threads:\t${process.tasks.size}\nSigQ:\t0/31000\nSigPnd:\t${none}\nShdPnd:\t${none}\nSigBlk:\t${none}\nSigIgn:\t${none}\n` +
+    `SigCgt:\t${none}\nCapInh:\t${none}\nCapPrm:\t${capabilities}\nCapEff:\t${capabilities}\nCapBnd:\t000001ffffffffff\n` +
+    `CapAmb:\t${none}\nNoNewPrivs:\t${Number(process.noNewPrivs)}\nSeccomp:\t0\nSeccomp_filters:\t0\n` +
+    `Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n` +
+    `voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n`
+  );
+}
+
+const LIMIT_ROWS: readonly (readonly [string, number, string])[] = [
+  ["Max cpu time", Resource.RLIMIT_CPU, "seconds"],
+  ["Max file size", Resource.RLIMIT_FSIZE, "bytes"],
+  ["Max data size", Resource.RLIMIT_DATA, "bytes"],
+  ["Max stack size", Resource.RLIMIT_STACK, "bytes"],
+  ["Max core file size", Resource.RLIMIT_CORE, "bytes"],
+  ["Max resident set", Resource.RLIMIT_RSS, "bytes"],
+  ["Max processes", Resource.RLIMIT_NPROC, "processes"],
+  ["Max open files", Resource.RLIMIT_NOFILE, "files"],
+  ["Max locked memory", Resource.RLIMIT_MEMLOCK, "bytes"],
+  ["Max address space", Resource.RLIMIT_AS, "bytes"],
+  ["Max file locks", Resource.RLIMIT_LOCKS, "locks"],
+  ["Max pending signals", Resource.RLIMIT_SIGPENDING, "signals"],
+  ["Max msgqueue size", Resource.RLIMIT_MSGQUEUE, "bytes"],
+  ["Max nice priority", Resource.RLIMIT_NICE, ""],
+  ["Max realtime priority", Resource.RLIMIT_RTPRIO, ""],
+  ["Max realtime timeout", Resource.RLIMIT_RTTIME, "us"],
+];
+
+function limitsText(process: Process): string {
+  const shown = (value: number) => (value === Number.POSITIVE_INFINITY ? "unlimited" : String(value)).padEnd(20);
+  const lines = [`${"Limit".padEnd(25)} ${"Soft Limit".padEnd(20)} ${"Hard Limit".padEnd(20)} Units     `];
+  for (const [name, resource, unit] of LIMIT_ROWS) {
+    const limit = process.limits.get(resource);
+    if (limit) lines.push(`${name.padEnd(25)} ${shown(limit.soft)} ${shown(limit.hard)} ${unit.padEnd(10)}`);
+  }
+  return `${lines.join("\n")}\n`;
+}
