@@ -18,6 +18,8 @@ export interface Fault {
 export interface SignalPort {
   /** Turns an exception of `task` (the current one) into a signal for it: a handler is set up, or the process ends. */
   raiseFault(task: Task, fault: Fault): void;
+  /** Sends `task` a signal that a call of its own causes: SIGPIPE, SIGXFSZ. It is delivered when the call is over. */
+  send(task: Task, signal: number): void;
   /** True when a signal waits for `task` that a blocked call must be interrupted for. */
   interrupts(task: Task): boolean;
   /**
