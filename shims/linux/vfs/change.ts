@@ -51,13 +51,16 @@ export function make(
   return parent.make(at.dir, at.name, { ...inherited(parent, context.creds, mode), ...rest });
 }
 
-/** link(2): another name for `existing`. */
-export function link(context: WalkContext, existing: Entry, start: Entry, path: string): void {
+/**
+ * link(2): another name for `existing`.
+ * @param revive a file that was opened without a name (O_TMPFILE) gets its first one
+ */
+export function link(context: WalkContext, existing: Entry, start: Entry, path: string, revive: boolean): void {
   const at = place(context, start, path, false);
   const { inode } = existing;
   if (inode.fs !== at.dir.inode.fs) fail(Errno.EXDEV, "the two names lie on different mounts");
   if (inode.isDirectory) fail(Errno.EPERM, "a directory has one name");
-  if (inode.nlink === 0) fail(Errno.ENOENT, "the file has no name any more");
+  if (inode.nlink === 0 && !(revive && inode.unnamed)) fail(Errno.ENOENT, "the file has no name any more");
   directory(at.dir).link(at.dir, at.name, inode);
 }
 

@@ -101,6 +101,8 @@ export abstract class Inode {
   gid: number;
   nlink = 1;
   rdev = 0;
+  /** Made by O_TMPFILE without O_EXCL and not linked yet: linkat may give it a name. */
+  unnamed = false;
   /** Open files and mappings that keep a file without a name alive. */
   users = 0;
   readonly atime = new Stamp();

@@ -71,6 +71,7 @@ export class MemoryDirectory extends DirectoryInode {
   override link(at: Entry, name: string, inode: Inode): Entry {
     this.#mustLive(at);
     inode.nlink++;
+    inode.unnamed = false;
     inode.changed();
     this.modified();
     return this.#add(at, name, inode);

@@ -6,7 +6,7 @@ import {
   O_ACCMODE,
   O_APPEND,
   O_NOATIME,
-  O_RDONLY,
+  O_RDWR,
   O_WRONLY,
   POLLIN,
   POLLOUT,
@@ -46,11 +46,12 @@ export abstract class OpenFile {
   }
 
   get readable(): boolean {
-    return (this.flags & O_ACCMODE) !== O_WRONLY;
+    return (this.flags & 1) === 0;
   }
 
   get writable(): boolean {
-    return (this.flags & O_ACCMODE) !== O_RDONLY;
+    const access = this.flags & O_ACCMODE;
+    return access === O_WRONLY || access === O_RDWR;
   }
 
   /** True when the offset counts: pread and lseek work. */
@@ -65,6 +66,11 @@ export abstract class OpenFile {
 
   get writeQueue(): WaitQueue | undefined {
     return undefined;
+  }
+
+  /** A write that could only place a part goes on with the rest when there is room (pipes, streams). */
+  get writesOn(): boolean {
+    return false;
   }
 
   /** Something outside the run may end a wait on this file. */

@@ -132,6 +132,10 @@ export class PipeOpen extends OpenFile {
     return this.pipe.readable;
   }
 
+  override get writesOn(): boolean {
+    return true;
+  }
+
   override get writeQueue(): WaitQueue {
     return this.pipe.writable;
   }

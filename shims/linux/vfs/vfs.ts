@@ -1,3 +1,4 @@
+import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import type { Kernel } from "../task.ts";
 import { BoundTree } from "./bound.ts";
@@ -70,6 +71,7 @@ const PIPEFS_MAGIC = 0x50495045;
 /** What all files in memory may take: 1 GiB, then ENOSPC. */
 const MEMORY_PAGES = 262_144;
 
+const STAGING = 262_144;
 /** So many forgotten mapped files are worth a look at all mappings. */
 const ORPHANS = 64;
 
@@ -90,6 +92,8 @@ export class Vfs {
   readonly #orphans = new Set<FileInode>();
   #orphanLimit = ORPHANS;
   readonly #closers: (() => void)[] = [];
+  /** What is copied between guest memory and files goes through here. */
+  readonly staging = new Uint8Array(STAGING);
   /** The terminal behind /dev/tty, if there is one. */
   terminal: HostStreamInode | undefined;
   kernel: Kernel | undefined;
@@ -186,7 +190,7 @@ export class Vfs {
   }
 
   /** memfd_create(2). */
-  newMemoryFile(name: string, creds: Credentials, mode: number, sealable: boolean): OpenFile {
+  newMemoryFile(name: string, creds: Credentials, mode: number, sealable: boolean): RegularOpen {
     const inode = new MemoryFile(this.rootFs, S_IFREG | mode, creds.uid, creds.gid);
     inode.nlink = 0;
     inode.seals = sealable ? 0 : F_SEAL_SEAL;
@@ -286,15 +290,25 @@ export class Vfs {
     this.#orphans.add(file);
     if (this.#orphans.size < this.#orphanLimit || !this.kernel) return;
     const shown = new Set<unknown>();
-    for (const process of this.kernel.processes.values()) {
-      for (const { backing } of process.mm.space.regions()) if (backing && "file" in backing) shown.add(backing.file);
-    }
+    for (const { backing } of this.#regions()) if (backing && "file" in backing) shown.add(backing.file);
     for (const orphan of this.#orphans) {
       if (shown.has(orphan)) continue;
       this.#orphans.delete(orphan);
       if (orphan.users === 0) orphan.unmapped();
     }
     this.#orphanLimit = Math.max(ORPHANS, 2 * this.#orphans.size);
+  }
+
+  *#regions(): Iterable<Region> {
+    for (const process of this.kernel?.processes.values() ?? []) yield* process.mm.space.regions();
+  }
+
+  /** Does a shared mapping of the file allow stores? It stops F_SEAL_WRITE. */
+  isMappedWritable(file: FileInode): boolean {
+    for (const { backing, shared, prot } of this.#regions()) {
+      if (shared && prot & PROT_WRITE && backing && "file" in backing && backing.file === file) return true;
+    }
+    return false;
   }
 
   #openFifo(entry: Entry, flags: number): OpenFile {
@@ -331,6 +345,7 @@ export class Vfs {
     demand(inode, context.creds, W_OK | X_OK);
     const file = inode.makeUnnamed(inherited(inode, context.creds, S_IFREG | (mode & 0o7777)));
     if (!(file instanceof FileInode)) return fail(Errno.EOPNOTSUPP);
+    file.unnamed = (flags & O_EXCL) === 0;
     const unnamed = new Entry(`#${file.ino}`, entry, file);
     unnamed.deleted = true;
     return new RegularOpen(unnamed, file, flags & KEPT_FLAGS & ~O_TMPFILE_BIT);

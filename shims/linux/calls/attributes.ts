@@ -1,0 +1,251 @@
+/** Mode, owner, times and extended attributes of files. */
+import { Errno } from "../errno.ts";
+import { dirfd, fd, id, int, octal, pointer, size } from "../kinds.ts";
+import { atFlags } from "../kinds-files.ts";
+import { path, string } from "../kinds-memory.ts";
+import { structIn, timespec, timespec64, timeval } from "../structs.ts";
+import { type Row, row } from "../table.ts";
+import type { Task } from "../task.ts";
+import { entryAt, fileCall, openFileOf } from "../vfs/call-context.ts";
+import { fail } from "../vfs/error.ts";
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, S_IFLNK, S_ISGID, W_OK } from "../vfs/flags.ts";
+import { demand, type Inode, owns, type Stamp, withoutSetId } from "../vfs/inode.ts";
+import { PathOpen } from "../vfs/open-file.ts";
+
+function changeMode(task: Task, inode: Inode, mode: number): number {
+  const { cred } = task.process;
+  if (!owns(inode, cred)) fail(Errno.EPERM, "only the owner changes the mode");
+  if (inode.kind === S_IFLNK) fail(Errno.EOPNOTSUPP, "a symbolic link has no mode");
+  const inGroup = cred.privileged || cred.gid === inode.gid || cred.groups.includes(inode.gid);
+  inode.setMode(inGroup ? mode & 0o7777 : mode & 0o7777 & ~S_ISGID);
+  return 0;
+}
+
+/** The inode behind a descriptor, for calls that O_PATH descriptors refuse. */
+function realFile(task: Task, descriptor: number): Inode {
+  const file = openFileOf(task, descriptor);
+  return file instanceof PathOpen ? fail(Errno.EBADF, "O_PATH") : file.inode;
+}
+
+const chmod = fileCall((task, name, mode) => changeMode(task, entryAt(task, AT_FDCWD, name, true).inode, mode));
+const fchmod = fileCall((task, descriptor, mode) => changeMode(task, realFile(task, descriptor), mode));
+const fchmodat = fileCall((task, directory, name, mode) =>
+  changeMode(task, entryAt(task, directory, name, true).inode, mode),
+);
+
+function inodeAt(task: Task, directory: number, name: number, flags: number): Inode {
+  if (flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) fail(Errno.EINVAL, "unknown flags");
+  const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
+  return entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0).inode;
+}
+
+const fchmodat2 = fileCall((task, directory, name, mode, flags) =>
+  changeMode(task, inodeAt(task, directory, name, flags), mode),
+);
+
+const KEEP = 0xffff_ffff;
+
+/** chown(2): the owner may give the file to a group of theirs, root anything. */
+function changeOwner(task: Task, inode: Inode, uid: number, gid: number): number {
+  const { cred } = task.process;
+  const group = cred.gid === gid || cred.groups.includes(gid);
+  const mayUser = uid === KEEP || cred.privileged || (inode.uid === cred.uid && uid === inode.uid);
+  const mayGroup = gid === KEEP || cred.privileged || (inode.uid === cred.uid && (group || gid === inode.gid));
+  if (!mayUser || !mayGroup) fail(Errno.EPERM, "only root gives files away");
+  if (uid !== KEEP || gid !== KEEP) inode.mode = withoutSetId(inode.mode);
+  inode.setOwner(uid === KEEP ? inode.uid : uid, gid === KEEP ? inode.gid : gid);
+  return 0;
+}
+
+const chown = fileCall((task, name, uid, gid) =>
+  changeOwner(task, entryAt(task, AT_FDCWD, name, true).inode, uid, gid),
+);
+const lchown = fileCall((task, name, uid, gid) =>
+  changeOwner(task, entryAt(task, AT_FDCWD, name, false).inode, uid, gid),
+);
+const fchown = fileCall((task, descriptor, uid, gid) => changeOwner(task, realFile(task, descriptor), uid, gid));
+const fchownat = fileCall((task, directory, name, uid, gid, flags) =>
+  changeOwner(task, inodeAt(task, directory, name, flags), uid, gid),
+);
+
+/** The old i386 calls take 16 bits, where 0xffff means "leave it". */
+function wideId(value: number): number {
+  const short = value & 0xffff;
+  return short === 0xffff ? KEEP : short;
+}
+
+const chown16 = fileCall((task, name, uid, gid) =>
+  changeOwner(task, entryAt(task, AT_FDCWD, name, true).inode, wideId(uid), wideId(gid)),
+);
+const lchown16 = fileCall((task, name, uid, gid) =>
+  changeOwner(task, entryAt(task, AT_FDCWD, name, false).inode, wideId(uid), wideId(gid)),
+);
+const fchown16 = fileCall((task, descriptor, uid, gid) =>
+  changeOwner(task, realFile(task, descriptor), wideId(uid), wideId(gid)),
+);
+
+const UTIME_NOW = 0x3fff_ffff;
+const UTIME_OMIT = 0x3fff_fffe;
+
+interface Moment {
+  sec: number;
+  /** May be UTIME_NOW or UTIME_OMIT. */
+  nsec: number;
+}
+
+const NOW: Moment = { sec: 0, nsec: UTIME_NOW };
+
+function validNsec(nsec: number): boolean {
+  return nsec === UTIME_NOW || nsec === UTIME_OMIT || (nsec >= 0 && nsec < 1e9);
+}
+
+/** utimensat(2): the current time needs write access, any other the owner. */
+function setTimes(task: Task, inode: Inode, atime: Moment, mtime: Moment): number {
+  const { kernel } = task;
+  const { cred } = task.process;
+  if (atime.nsec === UTIME_OMIT && mtime.nsec === UTIME_OMIT) return 0;
+  if (!owns(inode, cred)) {
+    if (atime.nsec !== UTIME_NOW || mtime.nsec !== UTIME_NOW) fail(Errno.EPERM, "only the owner sets times");
+    demand(inode, cred, W_OK);
+  }
+  const apply = (stamp: Stamp, moment: Moment) => {
+    if (moment.nsec === UTIME_NOW) stamp.setMs(kernel.vfs.host.realtimeMs());
+    else if (moment.nsec !== UTIME_OMIT) stamp.set(moment.sec, moment.nsec);
+  };
+  apply(inode.atime, atime);
+  apply(inode.mtime, mtime);
+  inode.timesSet();
+  return 0;
+}
+
+function utimensAt(task: Task, directory: number, name: number, times: number, flags: number, wide: boolean): number {
+  const layout = wide ? timespec64 : timespec;
+  let [atime, mtime] = [NOW, NOW];
+  if (times !== 0) {
+    const read = (at: number): Moment => {
+      const { tv_sec, tv_nsec } = layout.read(task.memory, at, task.abi);
+      return { sec: tv_sec, nsec: tv_nsec };
+    };
+    [atime, mtime] = [read(times), read(times + layout.size(task.abi))];
+    if (atime.nsec === UTIME_OMIT && mtime.nsec === UTIME_OMIT) return 0;
+    if (!validNsec(atime.nsec) || !validNsec(mtime.nsec)) fail(Errno.EINVAL, "nanoseconds out of range");
+  }
+  if (name === 0 && directory !== AT_FDCWD) {
+    if (flags !== 0) fail(Errno.EINVAL, "flags for a descriptor");
+    return setTimes(task, realFile(task, directory), atime, mtime);
+  }
+  return setTimes(task, inodeAt(task, directory, name, flags), atime, mtime);
+}
+
+const utimensat = fileCall((task, directory, name, times, flags) =>
+  utimensAt(task, directory, name, times, flags, false),
+);
+const utimensat64 = fileCall((task, directory, name, times, flags) =>
+  utimensAt(task, directory, name, times, flags, true),
+);
+
+function futimesAt(task: Task, directory: number, name: number, times: number): number {
+  let [atime, mtime] = [NOW, NOW];
+  if (times !== 0) {
+    const read = (at: number): Moment => {
+      const { tv_sec, tv_usec } = timeval.read(task.memory, at, task.abi);
+      if (tv_usec < 0 || tv_usec >= 1e6) fail(Errno.EINVAL, "microseconds out of range");
+      return { sec: tv_sec, nsec: tv_usec * 1000 };
+    };
+    [atime, mtime] = [read(times), read(times + timeval.size(task.abi))];
+  }
+  if (name === 0 && directory !== AT_FDCWD) return setTimes(task, realFile(task, directory), atime, mtime);
+  return setTimes(task, entryAt(task, directory, name, true).inode, atime, mtime);
+}
+
+const futimesat = fileCall(futimesAt);
+const utimes = fileCall((task, name, times) => futimesAt(task, AT_FDCWD, name, times));
+
+const utime = fileCall((task, name, times) => {
+  const { inode } = entryAt(task, AT_FDCWD, name, true);
+  if (times === 0) return setTimes(task, inode, NOW, NOW);
+  const { memory, abi } = task;
+  const read = (at: number): Moment => ({ sec: abi.word === 8 ? memory.num64(at) : memory.i32(at), nsec: 0 });
+  return setTimes(task, inode, read(times), read(times + abi.word));
+});
+
+/** Namespaces a file could have attributes in (xattr(7)). */
+const NAMESPACES = ["user.", "trusted.", "security.", "system."];
+const XATTR_NAME_MAX = 255;
+
+function attributeName(task: Task, address: number): string {
+  const name = task.memory.cstring(address, XATTR_NAME_MAX + 1);
+  if (name === undefined || name === "") return fail(Errno.ERANGE, "no name, or longer than 255 bytes");
+  if (!NAMESPACES.some((prefix) => name.startsWith(prefix))) fail(Errno.EOPNOTSUPP, `no namespace in "${name}"`);
+  return name;
+}
+
+/** No file here has an extended attribute, and none takes one. */
+function getAttribute(task: Task, name: number): number {
+  const given = attributeName(task, name);
+  return given.startsWith("system.") ? fail(Errno.EOPNOTSUPP) : fail(Errno.ENODATA, `no attribute "${given}"`);
+}
+
+function setAttribute(task: Task, name: number): number {
+  attributeName(task, name);
+  return fail(Errno.EOPNOTSUPP, "files here take no extended attributes");
+}
+
+const follow = (task: Task, name: number) => entryAt(task, AT_FDCWD, name, true);
+const noFollow = (task: Task, name: number) => entryAt(task, AT_FDCWD, name, false);
+
+function attributeRows(
+  prefix: string,
+  find: (task: Task, file: number) => unknown,
+  x86_64: number,
+  i386: number,
+): Row[] {
+  const kind = prefix === "f" ? fd : path;
+  const numbers = (offset: number) => ({ x86_64: x86_64 + offset, i386: i386 + offset });
+  const on = (action: (task: Task, name: number) => number) =>
+    fileCall((task, file, name) => {
+      find(task, file);
+      return action(task, name);
+    });
+  const list = fileCall((task, file) => {
+    find(task, file);
+    return 0;
+  });
+  const o = {
+    family: "file",
+    support: "files have no extended attributes: ENODATA, and EOPNOTSUPP to set one",
+  } as const;
+  return [
+    row(`${prefix}setxattr`, numbers(0), [kind, string, pointer, size, int], on(setAttribute), o),
+    row(`${prefix}getxattr`, numbers(3), [kind, string, pointer, size], on(getAttribute), o),
+    row(`${prefix}listxattr`, numbers(6), [kind, pointer, size], list, o),
+    row(`${prefix}removexattr`, numbers(9), [kind, string], on(getAttribute), o),
+  ];
+}
+
+const o = { family: "file" } as const;
+
+export const attributeCalls: readonly Row[] = [
+  row("chmod", { x86_64: 90, i386: 15 }, [path, octal], chmod, o),
+  row("fchmod", { x86_64: 91, i386: 94 }, [fd, octal], fchmod, o),
+  row("fchmodat", { x86_64: 268, i386: 306 }, [dirfd, path, octal], fchmodat, o),
+  row("fchmodat2", { x86_64: 452, i386: 452 }, [dirfd, path, octal, atFlags], fchmodat2, o),
+  row("chown", { x86_64: 92 }, [path, id, id], chown, o),
+  row("fchown", { x86_64: 93 }, [fd, id, id], fchown, o),
+  row("lchown", { x86_64: 94 }, [path, id, id], lchown, o),
+  row("chown32", { i386: 212 }, [path, id, id], chown, o),
+  row("fchown32", { i386: 207 }, [fd, id, id], fchown, o),
+  row("lchown32", { i386: 198 }, [path, id, id], lchown, o),
+  row("fchownat", { x86_64: 260, i386: 298 }, [dirfd, path, id, id, atFlags], fchownat, o),
+  row("chown", { i386: 182 }, [path, id, id], chown16, o),
+  row("fchown", { i386: 95 }, [fd, id, id], fchown16, o),
+  row("lchown", { i386: 16 }, [path, id, id], lchown16, o),
+  row("utime", { x86_64: 132, i386: 30 }, [path, pointer], utime, o),
+  row("utimes", { x86_64: 235, i386: 271 }, [path, structIn(timeval)], utimes, o),
+  row("futimesat", { x86_64: 261, i386: 299 }, [dirfd, path, structIn(timeval)], futimesat, o),
+  row("utimensat", { x86_64: 280, i386: 320 }, [dirfd, path, structIn(timespec), atFlags], utimensat, o),
+  row("utimensat_time64", { i386: 412 }, [dirfd, path, structIn(timespec64), atFlags], utimensat64, o),
+  ...attributeRows("", follow, 188, 226),
+  ...attributeRows("l", noFollow, 189, 227),
+  ...attributeRows("f", realFile, 190, 228),
+];

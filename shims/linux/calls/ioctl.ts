@@ -1,0 +1,81 @@
+/** ioctl: what works on all files here, then what the file itself knows. */
+import { Errno } from "../errno.ts";
+import { fd, type Kind, pointer, scalar } from "../kinds.ts";
+import { type Row, row } from "../table.ts";
+import type { Task } from "../task.ts";
+import { fileCall, openFileOf } from "../vfs/call-context.ts";
+import { fail } from "../vfs/error.ts";
+import { O_ASYNC, O_NONBLOCK } from "../vfs/flags.ts";
+import { PathOpen } from "../vfs/open-file.ts";
+
+/** uapi/asm-generic/ioctls.h, uapi/linux/fs.h. */
+const Request = {
+  TCGETS: 0x5401,
+  TCSETS: 0x5402,
+  TCSETSW: 0x5403,
+  TCSETSF: 0x5404,
+  TCSBRK: 0x5409,
+  TCXONC: 0x540a,
+  TCFLSH: 0x540b,
+  TIOCSCTTY: 0x540e,
+  TIOCGPGRP: 0x540f,
+  TIOCSPGRP: 0x5410,
+  TIOCOUTQ: 0x5411,
+  TIOCGWINSZ: 0x5413,
+  TIOCSWINSZ: 0x5414,
+  FIONREAD: 0x541b,
+  FIONBIO: 0x5421,
+  TIOCNOTTY: 0x5422,
+  TIOCGSID: 0x5429,
+  FIONCLEX: 0x5450,
+  FIOCLEX: 0x5451,
+  FIOASYNC: 0x5452,
+  FIOQSIZE: 0x5460,
+  TCGETS2: 0x802c542a,
+  TCSETS2: 0x402c542b,
+  TIOCGPTN: 0x80045430,
+  FICLONE: 0x40049409,
+  FICLONERANGE: 0x4020940d,
+  FS_IOC_GETFLAGS: 0x80086601,
+} as const;
+
+const names = new Map<number, string>(Object.entries(Request).map(([name, value]) => [value, name]));
+const request: Kind = scalar("uint", (value) => names.get(value) ?? `0x${value.toString(16)}`);
+
+function setFlag(task: Task, flags: number, flag: number, address: number): number {
+  return task.memory.i32(address) === 0 ? flags & ~flag : flags | flag;
+}
+
+const ioctl = fileCall((task, descriptor, command, argument) => {
+  const file = openFileOf(task, descriptor);
+  if (file instanceof PathOpen) fail(Errno.EBADF, "O_PATH");
+  const { memory, process } = task;
+  switch (command) {
+    case Request.FIOCLEX:
+      process.files.setCloseOnExec(descriptor, true);
+      return 0;
+    case Request.FIONCLEX:
+      process.files.setCloseOnExec(descriptor, false);
+      return 0;
+    case Request.FIONBIO:
+      file.flags = setFlag(task, file.flags, O_NONBLOCK, argument);
+      return 0;
+    case Request.FIOASYNC:
+      file.flags = setFlag(task, file.flags, O_ASYNC, argument);
+      return 0;
+    case Request.FIONREAD: {
+      const available = file.available() ?? fail(Errno.ENOTTY, "nothing is counted here");
+      memory.setU32(argument, available);
+      return 0;
+    }
+    default:
+      return file.ioctl(task, command, argument) ?? task.fail(Errno.ENOTTY, "this file does not know the request");
+  }
+});
+
+export const ioctlCalls: readonly Row[] = [
+  row("ioctl", { x86_64: 16, i386: 54 }, [fd, request, pointer], ioctl, {
+    family: "file",
+    support: "terminal requests work on the host's terminal, everything unknown answers ENOTTY",
+  }),
+];
