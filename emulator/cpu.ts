@@ -237,7 +237,10 @@ export class Cpu {
   get wide(): boolean {
     return this.#engine.wide();
   }
-  /** Enters ring 3 through the code and stack selectors given, as a kernel's return to a new program does. */
+  /**
+   * Enters ring 3 through the code and stack selectors given, as a kernel's return to a new program does: DS and ES are
+   * null in 64-bit code and like SS in 32-bit code.
+   */
   enterUser(wide: boolean, cs: number, ss: number): void {
     this.#engine.enterUser(wide, cs, ss);
   }

@@ -77,3 +77,9 @@ export function keepChosen(state: TlsState, request: Request, result: Result): T
   const chosen = result.kind === "ok" ? result.desc?.entry_number : undefined;
   return { ...state, descriptors: state.descriptors.filter((descriptor) => descriptor.index === chosen) };
 }
+
+/** The raw LDT of the current address space, for modify_ldt's read function. */
+export function ldtEntries(platform: Platform): bigint[] {
+  const { privileged } = platform.cpu;
+  return Array.from({ length: privileged.ldtSize }, (_, index) => privileged.ldtEntry(index));
+}

@@ -31,6 +31,11 @@ void Engine::enterUser(bool wide, uint16_t cs, uint16_t ss) {
   EnvHead& h = env.head();
   setSegment(CS, cs, gdt()[cs >> 3]);
   setSegment(SS, ss, gdt()[ss >> 3]);
+  // As start_thread of the kernel: 32-bit programs start with flat data segments, 64-bit ones with null selectors.
+  for (int segment : {DS, ES}) {
+    if (wide) h.segs[segment] = SegmentCache{0, 0, 0, 0};
+    else setSegment(segment, ss, gdt()[ss >> 3]);
+  }
   h.hflags &= ~(HF_CS32 | HF_SS32 | HF_CS64 | HF_ADDSEG);
   h.hflags |= HF_CPL | HF_CS32 | HF_SS32 | (wide ? HF_CS64 : 0);
   updateAddseg();

@@ -1,5 +1,5 @@
 /** What the framework asks of the signal code. */
-import type { Task } from "./task.ts";
+import type { Process, Task } from "./task.ts";
 
 /** A CPU exception of the guest, as the engine saw it. */
 export interface Fault {
@@ -11,8 +11,11 @@ export interface Fault {
   readonly access: "read" | "write" | "fetch";
   /** By `int n`, `int3` or `into`: RIP is behind the instruction. */
   readonly software: boolean;
-  /** For a page fault: a mapping is there, but it forbids the access, or the file behind it ends before. */
-  readonly page: "unmapped" | "protection" | "bus" | undefined;
+  /**
+   * For a page fault: no mapping; one that forbids the access; a file that ends before (SIGBUS); no memory left (Linux's
+   * out-of-memory killer sends SIGKILL).
+   */
+  readonly page: "unmapped" | "protection" | "bus" | "memory" | undefined;
 }
 
 export interface SignalPort {
@@ -27,6 +30,10 @@ export interface SignalPort {
    * becomes of a result -ERESTARTSYS and its kin. Called only when `interrupts` says so or such a result was given.
    */
   deliver(task: Task, result: number | undefined): void;
+  /** A process ended or stopped: SIGCHLD for its parent. */
+  childEnded(process: Process): void;
+  /** `task` is about to run another program: handlers go back to their default, the alternate stack goes. */
+  execed(task: Task): void;
   /** Next monotonic time (ns) at which a timer of any process fires; Infinity for none. */
   nextTimer(): number;
   /** Fires the timers that are due. */

@@ -4,20 +4,21 @@
  */
 import { type Cpu, type CpuContext, Reg, type StopKind } from "../../emulator/cpu.ts";
 import type { Machine } from "../../emulator/machine.ts";
-import type { AddressSpace, GuestMemory } from "../../emulator/memory.ts";
+import type { AddressSpace, Backing, GuestMemory } from "../../emulator/memory.ts";
 import type { Gate } from "../../providers/gate.ts";
 import type { Outcome, Request } from "../../providers/requests.ts";
 import type { Abi } from "./abi.ts";
 import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
+import { FutexTable } from "./futex.ts";
 import type { Limits } from "./limits.ts";
 import type { Random, RandomStream } from "./random.ts";
+import { ReadOnlyFile } from "./read-only-file.ts";
+import { Scheduler } from "./scheduler.ts";
 import type { SignalPort } from "./signal-port.ts";
-import type { SyscallTable } from "./table.ts";
+import type { Plan, SyscallTable } from "./table.ts";
 import type { Tracer } from "./tracer.ts";
-import type { FileTable } from "./vfs/file-table.ts";
-import type { Entry } from "./vfs/inode.ts";
-import type { Vfs } from "./vfs/vfs.ts";
+import type { FileTable, FsContext, Vfs } from "./vfs/vfs.ts";
 import { type Wait, WaitQueue } from "./wait.ts";
 
 export interface KernelOptions {
@@ -48,18 +49,25 @@ export class Kernel {
   readonly random: Random;
   /** Bytes of getrandom and /dev/urandom. */
   readonly entropy: RandomStream;
+  /** Addresses and AT_RANDOM of new programs. */
+  readonly layoutRandom: RandomStream;
   readonly table: SyscallTable;
   readonly signals: SignalPort;
   readonly tracer: Tracer | undefined;
+  readonly scheduler: Scheduler;
+  readonly futexes: FutexTable;
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
   readonly processes = new Map<number, Process>();
   readonly tasks = new Map<number, Task>();
   /** Calls without a row: how often each was answered ENOSYS, for the summary at the end. */
   readonly unsupported = new Map<string, number>();
+  /** The process whose end is the run's. */
+  first: Process | undefined;
   /** The task whose registers are in the CPU and whose address space is active. */
   current: Task | undefined;
   #lastPid = 0;
+  #lastSharedId = 0;
 
   constructor(options: KernelOptions) {
     this.machine = options.machine;
@@ -68,12 +76,20 @@ export class Kernel {
     this.clock = options.clock;
     this.random = options.random;
     this.entropy = options.random.stream("entropy");
+    this.layoutRandom = options.random.stream("layout");
     this.table = options.table;
     this.signals = options.signals;
     this.tracer = options.tracer;
+    this.scheduler = new Scheduler(options.random.stream("schedule"));
+    this.futexes = new FutexTable();
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
     this.maxMemory = options.maxMemory;
     this.#lastPid = 1000 + options.random.stream("pid").below(8000);
+  }
+
+  /** Inode number of another piece of anonymous shared memory. */
+  newSharedId(): number {
+    return ++this.#lastSharedId;
   }
 
   /** The next free process or thread id; they rise and wrap at 32768 as Linux's do. */
@@ -103,8 +119,13 @@ export class Mm {
   readonly auxv: Uint8Array;
   /** Address of `int $0x80; ret` for sysenter's return; 0 when there is no vDSO. */
   vdsoLanding = 0;
+  /** What the heap's mappings are known by. */
+  readonly heap: Backing = { name: "[heap]", dev: 0, ino: 0 };
   /** Processes that share it. */
   users = 1;
+  readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
+  /** Some mapping may be one that mprotect must not make writable. */
+  hasReadOnly = false;
 
   constructor(o: {
     space: AddressSpace;
@@ -131,22 +152,16 @@ export class Mm {
     this.envEnd = o.envEnd;
     this.auxv = o.auxv;
   }
-}
 
-/** Where paths start for a process, and the bits its new files never get. Shared by CLONE_FS. */
-export class FsContext {
-  root: Entry;
-  cwd: Entry;
-  umask: number;
-
-  constructor(root: Entry, cwd: Entry, umask: number = 0o022) {
-    this.root = root;
-    this.cwd = cwd;
-    this.umask = umask;
-  }
-
-  clone(): FsContext {
-    return new FsContext(this.root, this.cwd, this.umask);
+  /** A file as a shared mapping shows it that mprotect must not make writable. */
+  readOnly(backing: Backing): ReadOnlyFile {
+    this.hasReadOnly = true;
+    let file = this.#readOnly.get(backing);
+    if (file === undefined) {
+      file = new ReadOnlyFile(backing);
+      this.#readOnly.set(backing, file);
+    }
+    return file;
   }
 }
 
@@ -185,9 +200,16 @@ export class Process {
   noNewPrivs = false;
   nice = 0;
   readonly tasks = new Set<Task>();
+  /** How it ends or ended; set before `ended` while its tasks are being taken down. */
   status: ExitStatus | undefined;
+  /** A zombie, or gone. */
+  ended = false;
   /** Woken when a child changes state. */
   readonly childEvents = new WaitQueue();
+  /** Woken when it executes another program: its vfork parent goes on. */
+  readonly execEvents = new WaitQueue();
+  /** It has executed a program since it was forked: setpgid by the parent is over. */
+  execed = false;
   /** Monotonic time of its start, ns. */
   readonly startTime: number;
   /** Virtual CPU time used by its dead threads and by children waited for, ns. */
@@ -231,13 +253,14 @@ export interface Rseq {
 export class Task {
   readonly kernel: Kernel;
   readonly process: Process;
-  readonly tid: number;
+  /** Changes once, when a thread that is not the leader calls execve. */
+  tid: number;
   /** ABI of the system call in progress, or of the last one. */
   abi: Abi;
-  /** Number of the system call in progress, or of the last one. */
+  /** Number of the system call in progress, or of the last one; -1 before the first. */
   callNumber = -1;
-  /** Name of the call for whoever is asked on its behalf. */
-  callName = "";
+  /** The row of that call, undefined where there is none. */
+  plan: Plan | undefined;
   /** How the guest came in last; a restart needs to know the length of the instruction. */
   trap: StopKind | undefined;
   /** Sentence of the last failure, for the trace. */
@@ -248,7 +271,11 @@ export class Task {
   context: CpuContext | undefined;
   /** What it waits for, undefined while it can run. */
   wait: Wait | undefined;
+  /** In the scheduler's queue of those that can run. */
+  queued = false;
   dead = false;
+  /** sched_yield: its turn is over. */
+  yields = false;
   /** set_tid_address: zeroed and woken at exit. 0 for none. */
   clearChildTid = 0;
   /** Heads of the robust futex lists, as the 64-bit and the 32-bit call set them. */
@@ -281,12 +308,8 @@ export class Task {
     return -errno;
   }
 
-  /** Asks the gate on behalf of the call in progress. */
-  punch(request: Request): Outcome {
-    return this.kernel.gate.punchThrough(request, {
-      thread: this.tid,
-      pc: this.cpu.regBig(Reg.rip),
-      call: this.callName,
-    });
+  /** Asks the gate on behalf of the call in progress, or of what `call` names. */
+  punch(request: Request, call: string = this.plan?.row.name ?? ""): Outcome {
+    return this.kernel.gate.punchThrough(request, { thread: this.tid, pc: this.cpu.regBig(Reg.rip), call });
   }
 }

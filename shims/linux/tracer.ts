@@ -1,12 +1,12 @@
 /** What dispatch tells whoever watches. trace.ts makes text, JSON lines and counts of it. */
-import type { Plan } from "./table.ts";
-import type { Task } from "./task.ts";
+import type { ExitStatus, Process, Task } from "./task.ts";
 
 export interface Tracer {
-  /** A call begins. `plan` is undefined for a number without a row; the registers are still those of the guest. */
-  enter(task: Task, plan: Plan | undefined, args: readonly number[]): void;
+  /** A call begins. `task.plan` is undefined for a number without a row; the registers are still those of the guest. */
+  enter(task: Task, args: readonly number[]): void;
   /** It ended with `result`; undefined when it does not return (exit) or left the registers as they shall be (execve). */
   leave(task: Task, result: number | undefined): void;
   /** The task waits; other tasks run before `leave`. */
   block(task: Task): void;
+  ended(process: Process, status: ExitStatus): void;
 }

@@ -1,0 +1,344 @@
+/** The calls that change a process's mappings. Errnos and their order follow mm/mmap.c, mm/mprotect.c and mm/mlock.c. */
+import {
+  type Backing,
+  type MapOptions,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+  SharedPages,
+} from "../../../emulator/memory.ts";
+import { Errno } from "../errno.ts";
+import { int, type Kind, pointer, scalar, size, uintHex, word } from "../kinds.ts";
+import { MapFlag, mapFlags, mlockallFlags, Prot, prot } from "../kinds-flags.ts";
+import { pointsTo } from "../kinds-memory.ts";
+import { Resource } from "../limits.ts";
+import { READ_IMPLIES_EXEC } from "../loader.ts";
+import { ReadOnlyFile } from "../read-only-file.ts";
+import { type Row, row } from "../table.ts";
+import type { Mm, Task } from "../task.ts";
+import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE } from "../vfs/flags.ts";
+import { FileInode } from "../vfs/inode.ts";
+import { type OpenFile, PathOpen } from "../vfs/open-file.ts";
+
+export const PAGE = 4096;
+/** vm.mmap_min_addr: unprivileged processes map nothing below. */
+const MMAP_MIN_ADDR = 65536;
+/** The range of MAP_32BIT. */
+const LOW_START = 0x4000_0000;
+const LOW_END = 0x8000_0000;
+/** Flags MAP_SHARED_VALIDATE accepts on any file (LEGACY_MAP_MASK). */
+const LEGACY_FLAGS = 0x7fffff & ~MapFlag.MAP_SYNC & ~MapFlag.MAP_FIXED_NOREPLACE;
+const MAP_TYPE = 0xf;
+const PROT_VALID = Prot.PROT_READ | Prot.PROT_WRITE | Prot.PROT_EXEC | Prot.PROT_SEM;
+const PROT_GROWS = Prot.PROT_GROWSDOWN | Prot.PROT_GROWSUP;
+
+export const pageUp = (length: number): number => Math.ceil(length / PAGE) * PAGE;
+export const pageDown = (address: number): number => address - (address % PAGE);
+
+/** x86 has no pages that can be written or executed and not read. */
+export function effectiveProt(task: Task, wanted: number): number {
+  let bits = wanted & (PROT_READ | PROT_WRITE | PROT_EXEC);
+  if ((bits & PROT_READ) !== 0 && (task.process.personality & READ_IMPLIES_EXEC) !== 0) bits |= PROT_EXEC;
+  return bits === 0 ? 0 : bits | PROT_READ;
+}
+
+function mmapBytes(
+  task: Task,
+  at: number,
+  length: number,
+  wanted: number,
+  flags: number,
+  fd: number,
+  off: number,
+): number {
+  if (off % PAGE !== 0) return task.fail(Errno.EINVAL, "the offset is no multiple of the page size");
+  return map(task, at, length, wanted, flags, fd, off);
+}
+
+function mmapPages(
+  task: Task,
+  at: number,
+  length: number,
+  wanted: number,
+  flags: number,
+  fd: number,
+  page: number,
+): number {
+  return map(task, at, length, wanted, flags, fd, page * PAGE);
+}
+
+/** The i386 call with its six arguments in memory (sys_old_mmap). */
+function oldMmap(task: Task, block: number): number {
+  const { memory } = task;
+  const word = (index: number): number => memory.u32(block + 4 * index);
+  return mmapBytes(task, word(0), word(1), word(2), word(3), word(4) | 0, word(5));
+}
+
+const limitedBytes = (mm: Mm): number => {
+  let total = 0;
+  for (const region of mm.space.regions()) total += region.end - region.start;
+  return total;
+};
+
+/** True when `more` bytes would be over RLIMIT_AS. */
+export function overLimit(task: Task, more: number): boolean {
+  const limit = task.process.limits.soft(Resource.RLIMIT_AS);
+  return limit !== Number.POSITIVE_INFINITY && limitedBytes(task.process.mm) + more > limit;
+}
+
+/** do_mmap. */
+function map(
+  task: Task,
+  hint: number,
+  given: number,
+  wanted: number,
+  flags: number,
+  fd: number,
+  offset: number,
+): number {
+  const { process } = task;
+  const { mm } = process;
+  const { space } = mm;
+  const anonymous = (flags & MapFlag.MAP_ANONYMOUS) !== 0;
+  let file: OpenFile | undefined;
+  if (!anonymous) {
+    file = process.files.get(fd);
+    if (file === undefined || file instanceof PathOpen) return task.fail(Errno.EBADF, `descriptor ${fd} is not open`);
+  } else if ((flags & MapFlag.MAP_HUGETLB) !== 0) {
+    return task.fail(Errno.ENOMEM, "there are no huge pages");
+  }
+  if (given === 0) return task.fail(Errno.EINVAL, "the length is 0");
+  const length = pageUp(given);
+  if (length > space.end) return task.fail(Errno.ENOMEM, "more than all of user space");
+  const noReplace = (flags & MapFlag.MAP_FIXED_NOREPLACE) !== 0;
+  const fixed = noReplace || (flags & MapFlag.MAP_FIXED) !== 0;
+  let start: number;
+  if (fixed) {
+    if (hint > space.end - length) return task.fail(Errno.ENOMEM, "it would end beyond user space");
+    if (hint % PAGE !== 0) return task.fail(Errno.EINVAL, "the address is no multiple of the page size");
+    if (hint < MMAP_MIN_ADDR && !process.cred.privileged) {
+      return task.fail(Errno.EPERM, "addresses below mmap_min_addr are for privileged processes");
+    }
+    if (noReplace && !space.isFree(hint, length)) return task.fail(Errno.EEXIST, "something is mapped there");
+    start = hint;
+  } else {
+    start = choose(mm, hint, length, (flags & MapFlag.MAP_32BIT) !== 0 && task.abi.word === 8);
+    if (start < 0) return task.fail(Errno.ENOMEM, "there is no free range that large");
+  }
+  if (overLimit(task, length)) return task.fail(Errno.ENOMEM, "RLIMIT_AS is reached");
+  const grows = (flags & MapFlag.MAP_GROWSDOWN) !== 0;
+  const options =
+    file === undefined ? anonymousOptions(task, flags, length) : fileOptions(task, file, wanted, flags, offset);
+  if (typeof options === "number") return options;
+  if (grows && (options.shared === true || file !== undefined)) {
+    return task.fail(Errno.EINVAL, "only private anonymous memory grows");
+  }
+  space.map(start, length, effectiveProt(task, wanted), grows ? { ...options, grows } : options);
+  return start;
+}
+
+/** Where a mapping without a fixed place goes: at the hint if there is room, else as high as possible below the mmap base. */
+export function choose(mm: Mm, hint: number, length: number, low: boolean): number {
+  const { space, mmapBase } = mm;
+  const wanted = pageDown(hint);
+  if (low) {
+    if (wanted >= LOW_START && wanted + length <= LOW_END && space.isFree(wanted, length)) return wanted;
+    return space.find(length, LOW_START, LOW_END);
+  }
+  if (wanted >= MMAP_MIN_ADDR && wanted <= space.end - length && space.isFree(wanted, length)) return wanted;
+  const found = space.find(length, MMAP_MIN_ADDR, mmapBase);
+  return found >= 0 ? found : space.find(length, MMAP_MIN_ADDR, space.end);
+}
+
+function anonymousOptions(task: Task, flags: number, length: number): MapOptions | number {
+  const type = flags & MAP_TYPE;
+  if (type === MapFlag.MAP_PRIVATE) return {};
+  if (type !== MapFlag.MAP_SHARED) return task.fail(Errno.EINVAL, "neither MAP_SHARED nor MAP_PRIVATE");
+  return { backing: sharedPages(task, length), shared: true };
+}
+
+function sharedPages(task: Task, length: number): Backing {
+  const { kernel } = task;
+  return new SharedPages(kernel.machine.physical, "/dev/zero (deleted)", length, { dev: 1, ino: kernel.newSharedId() });
+}
+
+function fileOptions(task: Task, file: OpenFile, wanted: number, flags: number, offset: number): MapOptions | number {
+  const type = flags & MAP_TYPE;
+  const shared = type === MapFlag.MAP_SHARED || type === MapFlag.MAP_SHARED_VALIDATE;
+  if (!shared && type !== MapFlag.MAP_PRIVATE) return task.fail(Errno.EINVAL, "neither MAP_SHARED nor MAP_PRIVATE");
+  const unknown = flags & ~(LEGACY_FLAGS | MapFlag.MAP_FIXED_NOREPLACE | MAP_TYPE);
+  if ((type === MapFlag.MAP_SHARED_VALIDATE && unknown !== 0) || (!shared && (flags & MapFlag.MAP_SYNC) !== 0)) {
+    return task.fail(Errno.EOPNOTSUPP, `flags 0x${unknown.toString(16)} are not for this file`);
+  }
+  const writes = (wanted & PROT_WRITE) !== 0;
+  if (shared && writes && !file.writable) return task.fail(Errno.EACCES, "the file is not open for writing");
+  if (!file.readable) return task.fail(Errno.EACCES, "the file is not open for reading");
+  const { process, kernel } = task;
+  const { inode } = file;
+  if (shared && inode instanceof FileInode && (inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0 && writes) {
+    return task.fail(Errno.EPERM, "the file is sealed against writing");
+  }
+  const backing = kernel.vfs.backing(file, process.fs.root);
+  if (backing === "anonymous") return shared ? { backing: sharedPages(task, pageUp(offset + PAGE)), shared } : {};
+  // mprotect must not make a shared mapping of a file writable that was not opened for writing.
+  if (shared && !file.writable) return { backing: process.mm.readOnly(backing), offset, shared };
+  return { backing, offset, shared };
+}
+
+function munmap(task: Task, start: number, given: number): number {
+  const { space } = task.process;
+  const length = pageUp(given);
+  if (start % PAGE !== 0 || length === 0 || start > space.end || length > space.end - start) {
+    return task.fail(Errno.EINVAL, "no page range of user space");
+  }
+  space.unmap(start, length);
+  return 0;
+}
+
+function mprotect(task: Task, given: number, length: number, wanted: number): number {
+  const { mm } = task.process;
+  const { space } = mm;
+  if ((wanted & PROT_GROWS) === PROT_GROWS)
+    return task.fail(Errno.EINVAL, "PROT_GROWSDOWN and PROT_GROWSUP exclude each other");
+  if (given % PAGE !== 0) return task.fail(Errno.EINVAL, "the address is no multiple of the page size");
+  if (length === 0) return 0;
+  const end = given + pageUp(length);
+  if (end > 2 ** (8 * task.abi.word) || end > space.end) return task.fail(Errno.ENOMEM, "it ends beyond user space");
+  if ((wanted & ~(PROT_VALID | PROT_GROWS)) !== 0) return task.fail(Errno.EINVAL, "unknown protection bits");
+  let start = given;
+  if ((wanted & PROT_GROWS) !== 0) {
+    const region = space.regionAt(start);
+    if (region === undefined) return task.fail(Errno.ENOMEM, "nothing is mapped there");
+    if ((wanted & Prot.PROT_GROWSUP) !== 0 || !region.grows)
+      return task.fail(Errno.EINVAL, "the mapping does not grow that way");
+    start = region.start;
+  }
+  if ((wanted & PROT_WRITE) !== 0 && mm.hasReadOnly) {
+    for (const region of space.regions(start)) {
+      if (region.start >= end) break;
+      if (region.backing instanceof ReadOnlyFile)
+        return task.fail(Errno.EACCES, "the mapped file is not open for writing");
+    }
+  }
+  if (!space.protect(start, end - start, effectiveProt(task, wanted))) {
+    return task.fail(Errno.ENOMEM, "part of the range is not mapped");
+  }
+  return 0;
+}
+
+function pkeyMprotect(task: Task, start: number, length: number, wanted: number, key: number): number {
+  if (key !== -1) return task.fail(Errno.EINVAL, "the CPU has no protection keys");
+  return mprotect(task, start, length, wanted);
+}
+
+/** brk(2) never fails: it answers where the heap ends now. */
+function brk(task: Task, wanted: number): number {
+  const { mm, limits } = task.process;
+  const { space } = mm;
+  if (wanted < mm.startBrk) return mm.brk;
+  if (wanted - mm.startBrk > limits.soft(Resource.RLIMIT_DATA)) return mm.brk;
+  const old = pageUp(mm.brk);
+  const next = pageUp(wanted);
+  if (next > space.end) return mm.brk;
+  if (next < old) space.unmap(next, old - next);
+  else if (next > old) {
+    // One page is kept free behind the heap, as the stack guard of what lies above.
+    if (!space.isFree(old, next - old + PAGE) || overLimit(task, next - old)) return mm.brk;
+    space.map(old, next - old, effectiveProt(task, PROT_READ | PROT_WRITE), { backing: mm.heap });
+  }
+  mm.brk = wanted;
+  return mm.brk;
+}
+
+/** Brings pages in as mlock does; false at a page that cannot be read. */
+function populate(task: Task, start: number, end: number): boolean {
+  const { space } = task.process;
+  for (let at = start; at < end; at += PAGE) if (space.resolve(at, "read") !== "ok") return false;
+  return true;
+}
+
+function mlock(task: Task, at: number, given: number): number {
+  const { process } = task;
+  const start = pageDown(at);
+  const length = pageUp(given + (at % PAGE));
+  if (start + length > 2 ** (8 * task.abi.word)) return 0;
+  const limit = process.limits.soft(Resource.RLIMIT_MEMLOCK);
+  if (!process.cred.privileged) {
+    if (limit === 0) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
+    if (length > limit) return task.fail(Errno.ENOMEM, "RLIMIT_MEMLOCK is reached");
+  }
+  if (length === 0) return 0;
+  if (start + length > process.space.end || !process.space.isMapped(start, length)) {
+    return task.fail(Errno.ENOMEM, "part of the range is not mapped");
+  }
+  return populate(task, start, start + length) ? 0 : task.fail(Errno.ENOMEM, "part of the range cannot be read");
+}
+
+function mlock2(task: Task, at: number, length: number, flags: number): number {
+  if ((flags & ~1) !== 0) return task.fail(Errno.EINVAL, "unknown flags");
+  return mlock(task, at, length);
+}
+
+function munlock(task: Task, at: number, given: number): number {
+  const start = pageDown(at);
+  const length = pageUp(given + (at % PAGE));
+  if (length === 0 || start + length > 2 ** (8 * task.abi.word)) return 0;
+  const { space } = task.process;
+  if (start + length > space.end || !space.isMapped(start, length)) {
+    return task.fail(Errno.ENOMEM, "part of the range is not mapped");
+  }
+  return 0;
+}
+
+function mlockall(task: Task, flags: number): number {
+  if (flags === 0 || (flags & ~7) !== 0 || flags === 4) return task.fail(Errno.EINVAL, "no such combination of flags");
+  return 0;
+}
+
+const offsetHex = scalar("pointer", (value) => (value === 0 ? "0" : `0x${value.toString(16)}`));
+const pageOffset = scalar("pointer", (value) => (value === 0 ? "0" : `0x${(value * PAGE).toString(16)}`));
+const oldMmapBlock: Kind = pointsTo((at, c) => {
+  const words = Array.from({ length: 6 }, (_, index) => c.task.memory.u32(at + 4 * index));
+  const [address = 0, length = 0, bits = 0, flags = 0, fd = 0, offset = 0] = words;
+  const show = (kind: Kind, value: number): string => kind.print(value, { ...c, exact: BigInt(value) });
+  const parts = [show(pointer, address), String(length), show(prot, bits), show(mapFlags, flags), String(fd | 0)];
+  return `{${[...parts, show(word, offset)].join(", ")}}`;
+});
+
+export const memoryCalls: readonly Row[] = [
+  row("mmap", { x86_64: 9 }, [pointer, size, prot, mapFlags, int, offsetHex], mmapBytes, {
+    family: "memory",
+    returns: pointer,
+    support: "MAP_HUGETLB answers ENOMEM",
+  }),
+  row("mmap2", { i386: 192 }, [pointer, size, prot, mapFlags, int, pageOffset], mmapPages, {
+    family: "memory",
+    returns: pointer,
+    support: "MAP_HUGETLB answers ENOMEM",
+  }),
+  row("mmap", { i386: 90 }, [oldMmapBlock], oldMmap, { family: "memory", returns: pointer }),
+  row("munmap", { x86_64: 11, i386: 91 }, [pointer, size], munmap, { family: "memory" }),
+  row("mprotect", { x86_64: 10, i386: 125 }, [pointer, size, prot], mprotect, { family: "memory" }),
+  row("pkey_mprotect", { x86_64: 329, i386: 380 }, [pointer, size, prot, int], pkeyMprotect, {
+    family: "memory",
+    support: "no protection keys: any key but -1 answers EINVAL",
+  }),
+  row("pkey_alloc", { x86_64: 330, i386: 381 }, [uintHex, uintHex], noKeys, {
+    family: "memory",
+    support: "answers EINVAL, as on a CPU without protection keys",
+  }),
+  row("pkey_free", { x86_64: 331, i386: 382 }, [int], noKeys, {
+    family: "memory",
+    support: "answers EINVAL, as on a CPU without protection keys",
+  }),
+  row("brk", { x86_64: 12, i386: 45 }, [pointer], brk, { family: "memory", returns: pointer }),
+  row("mlock", { x86_64: 149, i386: 150 }, [pointer, size], mlock, { family: "memory" }),
+  row("mlock2", { x86_64: 325, i386: 376 }, [pointer, size, uintHex], mlock2, { family: "memory" }),
+  row("munlock", { x86_64: 150, i386: 151 }, [pointer, size], munlock, { family: "memory" }),
+  row("mlockall", { x86_64: 151, i386: 152 }, [mlockallFlags], mlockall, { family: "memory" }),
+  row("munlockall", { x86_64: 152, i386: 153 }, [], () => 0, { family: "memory" }),
+];
+
+function noKeys(task: Task): number {
+  return task.fail(Errno.EINVAL, "the CPU has no protection keys");
+}

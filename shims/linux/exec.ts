@@ -1,0 +1,193 @@
+/** Starting programs: the first one of a run, and execve (fs/exec.c, begin_new_exec). */
+import { Reg } from "../../emulator/cpu.ts";
+import { gdtLayouts } from "../../emulator/descriptors.ts";
+import { ElfError } from "../../emulator/elf.ts";
+import { UserError } from "../../emulator/errors.ts";
+import { Credentials } from "./credentials.ts";
+import { Errno, errnoName } from "./errno.ts";
+import { exitProcess, exitTask, releaseMm } from "./exit.ts";
+import { Limits, Resource } from "./limits.ts";
+import { type Loaded, loadProgram, READ_IMPLIES_EXEC } from "./loader.ts";
+import { elfErrno, findProgram, type Program } from "./program.ts";
+import { type Result, settled } from "./table.ts";
+import { type Kernel, Process, Task } from "./task.ts";
+import { VfsError } from "./vfs/error.ts";
+import type { Entry } from "./vfs/inode.ts";
+import type { FileTable, FsContext } from "./vfs/vfs.ts";
+import { pathOf } from "./vfs/walk.ts";
+
+const SIGSEGV = 11;
+/** TASK_COMM_LEN without its NUL. */
+const COMM_BYTES = 15;
+/** x87 control word and MXCSR of a new program; everything else in the image is zero (fpu/init.c). */
+const FCW_INIT = 0x37f;
+const MXCSR_INIT = 0x1f80;
+const RFLAGS_START = 0x202;
+
+const latin1 = (text: string): Uint8Array => Buffer.from(text, "latin1");
+
+export interface StartOptions {
+  /** Guest path of the program, as latin1 text of its bytes. */
+  readonly path: string;
+  readonly argv: readonly string[];
+  /** NAME=value strings. */
+  readonly envp: readonly string[];
+  readonly files: FileTable;
+  readonly fs: FsContext;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/**
+ * Makes the first process of a run and puts its program's first instruction into the CPU.
+ * @throws UserError 127 when there is no such program, 126 when it cannot be run
+ */
+export function startFirst(kernel: Kernel, options: StartOptions): Task {
+  const uid = options.uid ?? 1000;
+  const cred = new Credentials(uid, options.gid ?? uid);
+  const limits = Limits.initial(kernel.maxMemory);
+  const { path, fs } = options;
+  const context = { root: fs.root, cwd: fs.cwd, creds: cred };
+  let program: Program;
+  let loaded: Loaded;
+  try {
+    program = findProgram(context, fs.cwd, path, options.argv.map(latin1));
+    loaded = loadProgram({
+      kernel,
+      program,
+      envp: options.envp.map(latin1),
+      execfn: latin1(path),
+      cred,
+      stackLimit: limits.soft(Resource.RLIMIT_STACK),
+      root: fs.root,
+      random: kernel.layoutRandom,
+    });
+  } catch (error) {
+    if (error instanceof VfsError) throw startError(path, error);
+    throw error;
+  }
+  const pid = kernel.newPid();
+  const process = new Process({
+    kernel,
+    pid,
+    parent: undefined,
+    mm: loaded.mm,
+    files: options.files,
+    fs,
+    cred,
+    limits,
+  });
+  const task = new Task(process, pid);
+  process.tasks.add(task);
+  kernel.processes.set(pid, process);
+  kernel.tasks.set(pid, task);
+  kernel.first = process;
+  kernel.current = task;
+  become(task, program.main.entry, path, loaded);
+  if (task.dead) throw new UserError(`the provider would not clear TLS for ${path}`, 125);
+  kernel.scheduler.ready(task);
+  return task;
+}
+
+function startError(path: string, error: VfsError): UserError {
+  const why = error.why === undefined ? "" : `: ${error.why}`;
+  const code = error.errno === Errno.ENOENT || error.errno === Errno.ENOTDIR ? 127 : 126;
+  const hint = error.errno === Errno.ENOEXEC ? "; it is neither an ELF file nor a script with a #! line" : "";
+  return new UserError(`cannot run ${path}: ${errnoName(error.errno)}${why}${hint}`, code);
+}
+
+/**
+ * execve(2) and execveat(2) after their arguments have been read.
+ * @param start directory that a relative `path` starts from
+ * @param execfn what AT_EXECFN says
+ */
+export function exec(
+  task: Task,
+  start: Entry,
+  path: string,
+  argv: readonly Uint8Array[],
+  envp: readonly Uint8Array[],
+  execfn: string = path,
+  follow: boolean = true,
+): Result {
+  const { kernel, process } = task;
+  const { fs, cred, limits } = process;
+  let program: Program;
+  let loaded: Loaded;
+  try {
+    program = findProgram({ root: fs.root, cwd: fs.cwd, creds: cred }, start, path, argv, follow);
+    loaded = loadProgram({
+      kernel,
+      program,
+      envp,
+      execfn: latin1(execfn),
+      cred,
+      stackLimit: limits.soft(Resource.RLIMIT_STACK),
+      root: fs.root,
+      random: kernel.layoutRandom,
+    });
+  } catch (error) {
+    if (!(error instanceof ElfError)) throw error;
+    if (!error.kills) return task.fail(elfErrno(error), error.message);
+    // Linux finds this fault when the old program is gone already.
+    task.reason = error.message;
+    exitProcess(process, { kind: "killed", signal: SIGSEGV });
+    return settled;
+  }
+  // The other threads end; the one that called is the leader from now on (de_thread).
+  for (const other of [...process.tasks]) if (other !== task) exitTask(other, 0);
+  if (task.tid !== process.pid) {
+    kernel.tasks.delete(task.tid);
+    task.tid = process.pid;
+    kernel.tasks.set(task.tid, task);
+  }
+  if (process.files.users > 1) {
+    const own = process.files.clone();
+    process.files.release();
+    process.files = own;
+  }
+  process.files.closeForExec();
+  task.clearChildTid = 0;
+  task.robustList = 0;
+  task.compatRobustList = 0;
+  task.rseq = undefined;
+  releaseMm(process);
+  process.mm = loaded.mm;
+  kernel.signals.execed(task);
+  become(task, program.main.entry, execfn, loaded);
+  process.execEvents.wake();
+  return settled;
+}
+
+/** The task in the CPU becomes the loaded program. */
+function become(task: Task, entry: Entry, execfn: string, loaded: Loaded): void {
+  const { kernel, process } = task;
+  const { machine } = kernel;
+  process.exe = pathOf(entry, process.fs.root);
+  process.execed = true;
+  process.personality = (process.personality & ~READ_IMPLIES_EXEC) | loaded.personality;
+  const name = execfn.slice(execfn.lastIndexOf("/") + 1);
+  task.comm = name.slice(0, COMM_BYTES);
+  task.abi = process.abi;
+  machine.activate(loaded.mm.space);
+  const cleared = task.punch({ kind: "ClearTls" }, "execve");
+  if (cleared.kind !== "ok") {
+    // The old program is gone; Linux ends a process whose exec fails this late by SIGSEGV.
+    task.reason = `the provider did not clear TLS (${cleared.kind})`;
+    exitProcess(process, { kind: "killed", signal: SIGSEGV });
+    return;
+  }
+  const { cpu } = machine;
+  const wide = process.abi.word === 8;
+  for (let register: number = Reg.rax; register <= Reg.r15; register++) cpu.setReg(register, 0);
+  cpu.setReg(Reg.rsp, loaded.sp);
+  cpu.setReg(Reg.rip, loaded.entry);
+  cpu.setReg(Reg.rflags, RFLAGS_START);
+  const { userCs32, userCs64 = userCs32, userDs } = gdtLayouts.x86_64;
+  cpu.enterUser(wide, wide ? userCs64 : userCs32, userDs);
+  const fpu = new Uint8Array(512);
+  const view = new DataView(fpu.buffer);
+  view.setUint16(0, FCW_INIT, true);
+  view.setUint32(24, MXCSR_INIT, true);
+  cpu.fxrstor(fpu);
+}

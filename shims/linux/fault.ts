@@ -1,0 +1,148 @@
+/** Exceptions of the guest that nobody handles: which signal Linux makes of them, and the report the user gets. */
+import { Reg } from "../../emulator/cpu.ts";
+import { MemoryFault } from "../../emulator/errors.ts";
+import { captureState } from "../../providers/state.ts";
+import { exitProcess } from "./exit.ts";
+import type { Fault, SignalPort } from "./signal-port.ts";
+import type { Task } from "./task.ts";
+
+/** Signals that exceptions become, asm/signal.h. */
+const Signal = { SIGILL: 4, SIGTRAP: 5, SIGBUS: 7, SIGFPE: 8, SIGKILL: 9, SIGSEGV: 11 } as const;
+type SignalName = keyof typeof Signal;
+
+const EXCEPTIONS: Readonly<Record<number, readonly [string, SignalName]>> = {
+  0: ["divide error", "SIGFPE"],
+  1: ["debug exception", "SIGTRAP"],
+  3: ["breakpoint", "SIGTRAP"],
+  4: ["overflow", "SIGSEGV"],
+  5: ["bound range exceeded", "SIGSEGV"],
+  6: ["invalid instruction", "SIGILL"],
+  7: ["no floating-point unit", "SIGSEGV"],
+  10: ["invalid task state segment", "SIGSEGV"],
+  11: ["segment not present", "SIGBUS"],
+  12: ["stack segment fault", "SIGBUS"],
+  13: ["general protection fault", "SIGSEGV"],
+  14: ["page fault", "SIGSEGV"],
+  16: ["x87 floating-point exception", "SIGFPE"],
+  17: ["misaligned access", "SIGBUS"],
+  19: ["SSE floating-point exception", "SIGFPE"],
+};
+
+/** The signal Linux sends for an exception (arch/x86/kernel/traps.c, mm/fault.c). */
+export function signalOf(fault: Fault): { readonly number: number; readonly name: SignalName } {
+  let name: SignalName = EXCEPTIONS[fault.vector]?.[1] ?? "SIGSEGV";
+  if (fault.vector === 14 && fault.page === "bus") name = "SIGBUS";
+  if (fault.vector === 14 && fault.page === "memory") name = "SIGKILL";
+  return { number: Signal[name], name };
+}
+
+const WHY = {
+  unmapped: "nothing is mapped there",
+  protection: "the mapping forbids it",
+  bus: "the file behind the mapping ends before",
+  memory: "guest memory has run out",
+};
+
+function what(fault: Fault): string {
+  const name = EXCEPTIONS[fault.vector]?.[0] ?? `exception ${fault.vector}`;
+  if (fault.vector !== 14)
+    return fault.errorCode === 0 ? name : `${name}, error code 0x${fault.errorCode.toString(16)}`;
+  const doing = { read: "reading", write: "writing", fetch: "executing" }[fault.access];
+  return `${name} ${doing} 0x${fault.address.toString(16)}: ${WHY[fault.page ?? "unmapped"]}`;
+}
+
+/** Text of the instruction at `address`, for the report; undefined where no disassembler was given or the bytes are none. */
+export type Disassemble = (bytes: Uint8Array, address: bigint, wide: boolean) => string | undefined;
+
+/** The short report on a fault of the task in the CPU: lines without line ends. */
+export function faultReport(task: Task, fault: Fault, disassemble?: Disassemble): string[] {
+  const { cpu, process, kernel } = task;
+  const pc = cpu.reg(Reg.rip);
+  const signal = signalOf(fault);
+  const lines = [`${process.exe} (process ${process.pid}, thread ${task.tid}) got ${signal.name}: ${what(fault)}`];
+  const region = process.space.regionAt(pc);
+  const place = region?.backing?.name
+    ? ` in ${region.backing.name} at offset 0x${(pc - region.start + region.offset).toString(16)}`
+    : "";
+  lines.push(`  at 0x${cpu.regBig(Reg.rip).toString(16)}${place}: ${instruction(task, pc, disassemble)}`);
+  const tls = captureState({ cpu, layout: "x86_64" }, { kind: "GetFsBase" });
+  lines.push(
+    `  FS base 0x${tls.fsBase.toString(16)} (selector 0x${tls.fs.toString(16)}), ` +
+      `GS base 0x${tls.gsBase.toString(16)} (selector 0x${tls.gs.toString(16)})`,
+  );
+  const last = kernel.gate.ledger.records().findLast((r) => r.thread === task.tid && r.request.kind.startsWith("Set"));
+  if (last !== undefined) {
+    lines.push(
+      `  TLS last set by ${last.call} at 0x${last.pc.toString(16)} (${last.request.kind}, ledger entry ${last.sequence})`,
+    );
+  }
+  return lines;
+}
+
+function instruction(task: Task, pc: number, disassemble: Disassemble | undefined): string {
+  const bytes = new Uint8Array(15);
+  let length = 0;
+  try {
+    length = task.memory.readSome(pc, bytes);
+  } catch (error) {
+    if (!(error instanceof MemoryFault)) throw error;
+  }
+  if (length === 0) return "no readable instruction";
+  const code = bytes.subarray(0, length);
+  const text = disassemble?.(code, BigInt(pc), task.cpu.wide);
+  return (
+    text ??
+    `bytes ${Buffer.from(code)
+      .toString("hex")
+      .replace(/(..)(?=.)/g, "$1 ")}`
+  );
+}
+
+/** Signals for a run without signal handlers: every exception ends the process as its default action does. */
+export class FatalSignals implements SignalPort {
+  readonly #report: (lines: readonly string[]) => void;
+  readonly #disassemble: Disassemble | undefined;
+  readonly #pending = new Map<Task, number>();
+
+  constructor(report: (lines: readonly string[]) => void, disassemble?: Disassemble) {
+    this.#report = report;
+    this.#disassemble = disassemble;
+  }
+
+  raiseFault(task: Task, fault: Fault): void {
+    this.#report(faultReport(task, fault, this.#disassemble));
+    exitProcess(task.process, { kind: "killed", signal: signalOf(fault).number });
+  }
+
+  send(task: Task, signal: number): void {
+    this.#pending.set(task, signal);
+  }
+
+  interrupts(task: Task): boolean {
+    return this.#pending.size > 0 && this.#pending.has(task);
+  }
+
+  deliver(task: Task, result: number | undefined): void {
+    const signal = this.#pending.get(task);
+    if (signal !== undefined) {
+      this.#pending.delete(task);
+      exitProcess(task.process, { kind: "killed", signal });
+      return;
+    }
+    // Reached for a restart result without a signal only: the guest's own instruction makes the call again. `syscall`,
+    // `int 0x80`, and the one at the landing pad for `sysenter` all have two bytes.
+    if (result === undefined) return;
+    task.cpu.setReg(Reg.rax, task.callNumber);
+    task.cpu.setReg(Reg.rip, task.cpu.reg(Reg.rip) - 2);
+  }
+
+  childEnded(): void {}
+
+  execed(): void {}
+
+  nextTimer(): number {
+    return Number.POSITIVE_INFINITY;
+  }
+
+  runTimers(): void {}
+}

@@ -1,0 +1,150 @@
+/** Which file an exec really starts: permissions, `#!` scripts, and the program's and its dynamic linker's headers (fs/exec.c). */
+import { type ElfErrno, ElfError, type ElfImage, parseElf } from "../../emulator/elf.ts";
+import { Errno } from "./errno.ts";
+import { fail } from "./vfs/error.ts";
+import { X_OK } from "./vfs/flags.ts";
+import { demand, type Entry, FileInode } from "./vfs/inode.ts";
+import { find, type WalkContext } from "./vfs/walk.ts";
+
+/** One mapped file: the program or its dynamic linker. */
+export interface Executable {
+  readonly entry: Entry;
+  readonly file: FileInode;
+  readonly image: ElfImage;
+}
+
+/** What an exec starts. Nothing has been changed yet. */
+export interface Program {
+  readonly main: Executable;
+  readonly interpreter: Executable | undefined;
+  /** The arguments, with those a script's first line puts before them. */
+  readonly argv: readonly Uint8Array[];
+}
+
+/** So much of a file is looked at to tell what it is (BINPRM_BUF_SIZE). */
+const HEAD_BYTES = 256;
+/** Scripts whose interpreter is a script: more are ELOOP. */
+const MAX_DEPTH = 5;
+const SPACE = 32;
+const TAB = 9;
+const NEWLINE = 10;
+
+/**
+ * Finds the program behind `path` for execve(2).
+ * Throws VfsError with execve's errno, or ElfError for a file that Linux would not load.
+ * @param path as the guest gave it, bytes as latin1
+ */
+export function findProgram(
+  context: WalkContext,
+  start: Entry,
+  path: string,
+  argv: readonly Uint8Array[],
+  follow = true,
+): Program {
+  let entry = openable(context, start, path, follow);
+  let name = path;
+  let args = argv;
+  for (let depth = 0; ; depth++) {
+    if (depth > MAX_DEPTH) fail(Errno.ELOOP, `more than ${MAX_DEPTH} scripts whose interpreter is a script`);
+    const file = executableFile(entry, context);
+    const head = readAt(file, 0, HEAD_BYTES);
+    if (head[0] !== 0x23 || head[1] !== 0x21) return elfProgram(context, entry, file, name, args);
+    const line = parseScript(head);
+    const before = [line.interpreter, ...(line.argument === undefined ? [] : [line.argument])];
+    args = [...before, Buffer.from(name, "latin1"), ...args.slice(1)];
+    name = Buffer.from(line.interpreter).toString("latin1");
+    entry = openable(context, context.cwd, name, true);
+  }
+}
+
+function openable(context: WalkContext, start: Entry, path: string, follow: boolean): Entry {
+  return find(context, start, path, follow);
+}
+
+function executableFile(entry: Entry, context: WalkContext): FileInode {
+  const { inode } = entry;
+  if (!(inode instanceof FileInode)) return fail(Errno.EACCES, "not a regular file");
+  demand(inode, context.creds, X_OK);
+  inode.opening(0);
+  inode.refresh();
+  return inode;
+}
+
+function elfProgram(
+  context: WalkContext,
+  entry: Entry,
+  file: FileInode,
+  name: string,
+  argv: readonly Uint8Array[],
+): Program {
+  const image = parseElf(readerOf(file), name);
+  if (image.interpreter === undefined) return { main: { entry, file, image }, interpreter: undefined, argv };
+  const linkerEntry = openable(context, context.cwd, image.interpreter, true);
+  const linkerFile = executableFile(linkerEntry, context);
+  const linker = parseElf(readerOf(linkerFile), image.interpreter, "interpreter");
+  if (linker.machine !== image.machine) {
+    throw new ElfError(
+      `cannot run ${name}: its dynamic linker ${image.interpreter} is for another machine; look at both with readelf -h`,
+      "ELIBBAD",
+    );
+  }
+  return { main: { entry, file, image }, interpreter: { entry: linkerEntry, file: linkerFile, image: linker }, argv };
+}
+
+/** Positive errno of an ElfError's name. */
+export function elfErrno(error: ElfError): number {
+  const name: ElfErrno = error.errno;
+  return Errno[name];
+}
+
+function readAt(file: FileInode, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(Math.max(0, Math.min(length, file.size - offset)));
+  let done = 0;
+  while (done < bytes.length) {
+    const got = file.read(bytes.subarray(done), offset + done);
+    if (got < 0) return fail(-got, "reading the program");
+    if (got === 0) break;
+    done += got;
+  }
+  return bytes.subarray(0, done);
+}
+
+function readerOf(file: FileInode): { size: number; read(offset: number, length: number): Uint8Array } {
+  return { size: file.size, read: (offset, length) => readAt(file, offset, length) };
+}
+
+interface ScriptLine {
+  readonly interpreter: Uint8Array;
+  readonly argument: Uint8Array | undefined;
+}
+
+const blank = (byte: number | undefined): boolean => byte === SPACE || byte === TAB;
+
+/** The first line of a script (fs/binfmt_script.c): everything after the interpreter is one argument. */
+function parseScript(head: Uint8Array): ScriptLine {
+  let end = head.indexOf(NEWLINE);
+  if (end < 0) {
+    // No end of line in what was read: fine when the interpreter's name is certainly whole.
+    const nul = head.indexOf(0);
+    const full = head.length === HEAD_BYTES && nul < 0;
+    end = nul < 0 ? head.length : nul;
+    if (full) {
+      let at = 2;
+      while (at < end && blank(head[at])) at++;
+      while (at < end && !blank(head[at])) at++;
+      if (at === end) fail(Errno.ENOEXEC, "the name of the script's interpreter is cut off after 256 bytes");
+    }
+  }
+  let start = 2;
+  while (end > start && blank(head[end - 1])) end--;
+  while (start < end && blank(head[start])) start++;
+  if (start === end) fail(Errno.ENOEXEC, "the script's first line names no interpreter");
+  let nameEnd = start;
+  while (nameEnd < end && !blank(head[nameEnd]) && head[nameEnd] !== 0) nameEnd++;
+  let argument = nameEnd;
+  while (argument < end && blank(head[argument])) argument++;
+  return {
+    interpreter: head.slice(start, nameEnd),
+    argument: argument < end && head[argument] !== 0 ? head.slice(argument, end) : undefined,
+  };
+}

@@ -1,0 +1,257 @@
+/**
+ * The run loop. Tasks take turns in the CPU; each stop of the engine becomes a call, a page, a signal or a switch.
+ * Inside a turn nothing is awaited and nothing allocated; between turns host input is waited for.
+ */
+import { setImmediate, setTimeout } from "node:timers/promises";
+import { Reg, StopKind } from "../../emulator/cpu.ts";
+import { callName, Dispatcher } from "./dispatch.ts";
+import type { ExitStatus, Kernel, Task } from "./task.ts";
+
+export interface RunLimits {
+  /** Wall-clock seconds. */
+  readonly timeout?: number;
+  /** Basic blocks over all tasks. */
+  readonly maxBlocks?: number;
+  /** Ends the run at the next stop when it is aborted (Ctrl-C). */
+  readonly signal?: AbortSignal;
+}
+
+export type RunEnd =
+  | { readonly kind: "ended"; readonly status: ExitStatus }
+  | { readonly kind: "timeout" }
+  | { readonly kind: "blocks" }
+  | { readonly kind: "interrupted" }
+  /** Every task waits and nothing will ever wake one; a line for each says on what. */
+  | { readonly kind: "deadlock"; readonly waiting: readonly string[] };
+
+/** Blocks between two looks at the wall clock, some tens of ms. */
+const SLICE_BLOCKS = 2_000_000;
+/** First and longest pause between two looks at host input, ms. */
+const POLL_FIRST = 1;
+const POLL_LONGEST = 16;
+/** Host signals and timers get their chance after so many turns. */
+const TURNS_BETWEEN_YIELDS = 64;
+const NS_PER_MS = 1e6;
+
+/** Runs all tasks of `kernel` until the first process has ended and no task is left that could still run. */
+export async function run(kernel: Kernel, limits: RunLimits = {}): Promise<RunEnd> {
+  return new Runner(kernel, limits).run();
+}
+
+class Runner {
+  readonly #kernel: Kernel;
+  readonly #dispatcher: Dispatcher;
+  readonly #wallDeadline: number;
+  readonly #signal: AbortSignal | undefined;
+  #blocksLeft: number;
+  #interrupted = false;
+
+  constructor(kernel: Kernel, limits: RunLimits) {
+    this.#kernel = kernel;
+    this.#dispatcher = new Dispatcher(kernel);
+    this.#wallDeadline = limits.timeout === undefined ? Number.POSITIVE_INFINITY : Date.now() + limits.timeout * 1000;
+    this.#blocksLeft = limits.maxBlocks ?? Number.POSITIVE_INFINITY;
+    this.#signal = limits.signal;
+  }
+
+  async run(): Promise<RunEnd> {
+    const kernel = this.#kernel;
+    const { scheduler, clock, signals } = kernel;
+    let turns = 0;
+    for (;;) {
+      if (this.#signal?.aborted) return { kind: "interrupted" };
+      if (this.#blocksLeft <= 0) return { kind: "blocks" };
+      if (Date.now() >= this.#wallDeadline) return { kind: "timeout" };
+      const now = clock.now();
+      if (now >= signals.nextTimer()) signals.runTimers(now);
+      scheduler.expire(now);
+      const task = scheduler.next();
+      if (task === undefined) {
+        const end = await this.#idle();
+        if (end !== undefined) return end;
+        continue;
+      }
+      this.#switchTo(task);
+      if (!this.#dispatcher.resume(task)) continue;
+      if (!task.dead) this.#turn(task);
+      if (!task.dead && task.wait === undefined) scheduler.ready(task);
+      if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0) {
+        this.#interrupted = false;
+        if (scheduler.onHost > 0) scheduler.pollHost();
+        await setImmediate();
+      }
+    }
+  }
+
+  #switchTo(task: Task): void {
+    const kernel = this.#kernel;
+    const { machine, current } = kernel;
+    if (current === task) return;
+    if (current !== undefined && !current.dead) current.context = machine.cpu.saveContext(current.context);
+    machine.activate(task.process.mm.space);
+    if (task.context !== undefined) machine.cpu.restoreContext(task.context);
+    kernel.current = task;
+  }
+
+  /** How many blocks the next run may take; -1 for as many as it likes. */
+  #budget(turn: number): number {
+    const { scheduler, signals } = this.#kernel;
+    const timed =
+      scheduler.nextDeadline !== Number.POSITIVE_INFINITY || signals.nextTimer() !== Number.POSITIVE_INFINITY;
+    let budget = scheduler.readyCount > 0 || scheduler.onHost > 0 || timed ? turn : -1;
+    if (this.#wallDeadline !== Number.POSITIVE_INFINITY && budget < 0) budget = SLICE_BLOCKS;
+    if (this.#blocksLeft !== Number.POSITIVE_INFINITY) {
+      budget = budget < 0 ? Math.min(this.#blocksLeft, SLICE_BLOCKS) : Math.min(budget, this.#blocksLeft);
+    }
+    return budget;
+  }
+
+  /** Lets the task in the CPU run until it waits, has ended, or its turn is over. */
+  #turn(task: Task): void {
+    const kernel = this.#kernel;
+    const { scheduler, machine, clock } = kernel;
+    const { cpu } = machine;
+    const dispatcher = this.#dispatcher;
+    let turn = scheduler.turnLength();
+    let budget = this.#budget(turn);
+    scheduler.attention = false;
+    kernel.gate.goesOn(task.tid);
+    for (;;) {
+      const kind = cpu.run(budget);
+      if (budget >= 0) {
+        const used = budget - Math.max(cpu.budgetLeft, 0);
+        clock.ran(used);
+        this.#blocksLeft -= used;
+        turn -= used;
+        budget -= used;
+      }
+      switch (kind) {
+        case StopKind.syscall:
+          // 32-bit code lies below 4 GiB; an Intel CPU raises #UD for its `syscall`.
+          if ((cpu.words[2 * Reg.rip + 1] ?? 0) === 0 && !cpu.wide) this.#invalid(task);
+          else dispatcher.syscall(task);
+          break;
+        case StopKind.int80:
+          dispatcher.int80(task);
+          break;
+        case StopKind.sysenter:
+          dispatcher.sysenter(task);
+          break;
+        case StopKind.exception:
+          this.#exception(task);
+          break;
+        case StopKind.budget:
+          if (turn <= 0 || this.#blocksLeft <= 0) return;
+          scheduler.attention = true;
+          break;
+        case StopKind.interrupted:
+          this.#interrupted = true;
+          return;
+      }
+      if (scheduler.attention) {
+        scheduler.attention = false;
+        if (task.dead || task.wait !== undefined || task.yields) {
+          task.yields = false;
+          return;
+        }
+        if (Date.now() >= this.#wallDeadline) return;
+        // Others became able to run, or a deadline was set: from now on the turn has an end.
+        budget = this.#budget(Math.max(turn, 1));
+      }
+      if (budget >= 0) {
+        if (budget === 0) return;
+        const now = clock.now();
+        if (now >= scheduler.nextDeadline || now >= kernel.signals.nextTimer()) return;
+      }
+    }
+  }
+
+  #invalid(task: Task): void {
+    const { cpu } = task;
+    cpu.setReg(Reg.rip, cpu.reg(Reg.rip) - 2);
+    this.#kernel.signals.raiseFault(task, {
+      vector: 6,
+      errorCode: 0,
+      address: 0,
+      access: "fetch",
+      software: false,
+      page: undefined,
+    });
+  }
+
+  #exception(task: Task): void {
+    const { cpu } = task;
+    const vector = cpu.stopVector;
+    const address = cpu.stopAddress;
+    const access = cpu.stopAccess;
+    if (vector !== 14) {
+      this.#kernel.signals.raiseFault(task, {
+        vector,
+        errorCode: cpu.stopErrorCode,
+        address: 0,
+        access,
+        software: cpu.stopSoftware,
+        page: undefined,
+      });
+      return;
+    }
+    const page = task.process.mm.space.resolve(address, access);
+    if (page === "ok") return;
+    const errorCode = cpu.stopErrorCode;
+    this.#kernel.signals.raiseFault(task, { vector, errorCode, address, access, software: false, page });
+  }
+
+  /** Nobody can run: time jumps, or the host is waited for, or the run is over. */
+  async #idle(): Promise<RunEnd | undefined> {
+    const kernel = this.#kernel;
+    const { scheduler, clock, signals } = kernel;
+    const { first } = kernel;
+    if (kernel.tasks.size === 0) {
+      return { kind: "ended", status: first?.status ?? { kind: "exited", code: 0 } };
+    }
+    const deadline = Math.min(scheduler.nextDeadline, signals.nextTimer());
+    if (scheduler.onHost > 0 && (await this.#awaitHost(deadline))) return undefined;
+    if (this.#signal?.aborted || Date.now() >= this.#wallDeadline) return undefined;
+    if (deadline === Number.POSITIVE_INFINITY) {
+      // What is left behind a program that has ended would sleep for ever: the run is over.
+      if (first?.status !== undefined && first.ended) return { kind: "ended", status: first.status };
+      return { kind: "deadlock", waiting: [...scheduler.parked].map(describe) };
+    }
+    if (clock.virtual) clock.jump(deadline);
+    else await this.#sleep((deadline - clock.now()) / NS_PER_MS);
+    return undefined;
+  }
+
+  /** Looks at host input until a task can run (true) or `deadline` has come (false). */
+  async #awaitHost(deadline: number): Promise<boolean> {
+    const { scheduler, clock } = this.#kernel;
+    const started = performance.now();
+    const patience = (deadline - clock.now()) / NS_PER_MS;
+    let pause = POLL_FIRST;
+    for (;;) {
+      scheduler.pollHost();
+      for (let task = scheduler.next(); task !== undefined; task = scheduler.next()) {
+        this.#switchTo(task);
+        if (!this.#dispatcher.resume(task)) continue;
+        if (!task.dead) scheduler.ready(task);
+        return true;
+      }
+      if (this.#signal?.aborted || Date.now() >= this.#wallDeadline) return false;
+      const left = patience - (performance.now() - started);
+      if (left <= 0) return false;
+      await setTimeout(Math.min(pause, left));
+      pause = Math.min(pause * 2, POLL_LONGEST);
+    }
+  }
+
+  /** Sleeps in pieces, so that the wall clock's limit and Ctrl-C are seen. */
+  async #sleep(ms: number): Promise<void> {
+    const limit = this.#wallDeadline - Date.now();
+    await setTimeout(Math.max(0, Math.min(ms, limit, 50)));
+  }
+}
+
+function describe(task: Task): string {
+  const call = task.callNumber < 0 ? "its start" : callName(task.abi, task.callNumber);
+  return `thread ${task.tid} of process ${task.process.pid} (${task.comm}) waits in ${call}`;
+}
