@@ -21,6 +21,8 @@ const TEST_PACKAGES = [
   { name: "qemu-user" },
   { name: "busybox-static" },
   { name: "strace" },
+  // The tests unpack programs of Debian's mirror; Ubuntu needs its keys for that.
+  { name: "debian-archive-keyring", optional: true },
 ];
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
