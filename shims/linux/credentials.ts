@@ -18,7 +18,7 @@ export class Credentials {
   }
 
   /** Stands for every capability. */
-  get privileged(): boolean {
+  get superuser(): boolean {
     return this.euid === 0;
   }
 

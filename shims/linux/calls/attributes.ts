@@ -16,7 +16,7 @@ function changeMode(task: Task, inode: Inode, mode: number): number {
   const { cred } = task.process;
   if (!owns(inode, cred)) fail(Errno.EPERM, "only the owner changes the mode");
   if (inode.kind === S_IFLNK) fail(Errno.EOPNOTSUPP, "a symbolic link has no mode");
-  const inGroup = cred.privileged || cred.gid === inode.gid || cred.groups.includes(inode.gid);
+  const inGroup = cred.superuser || cred.gid === inode.gid || cred.groups.includes(inode.gid);
   inode.setMode(inGroup ? mode & 0o7777 : mode & 0o7777 & ~S_ISGID);
   return 0;
 }
@@ -49,8 +49,8 @@ const KEEP = 0xffff_ffff;
 function changeOwner(task: Task, inode: Inode, uid: number, gid: number): number {
   const { cred } = task.process;
   const group = cred.gid === gid || cred.groups.includes(gid);
-  const mayUser = uid === KEEP || cred.privileged || (inode.uid === cred.uid && uid === inode.uid);
-  const mayGroup = gid === KEEP || cred.privileged || (inode.uid === cred.uid && (group || gid === inode.gid));
+  const mayUser = uid === KEEP || cred.superuser || (inode.uid === cred.uid && uid === inode.uid);
+  const mayGroup = gid === KEEP || cred.superuser || (inode.uid === cred.uid && (group || gid === inode.gid));
   if (!mayUser || !mayGroup) fail(Errno.EPERM, "only root gives files away");
   if (uid !== KEEP || gid !== KEEP) inode.mode = withoutSetId(inode.mode);
   inode.setOwner(uid === KEEP ? inode.uid : uid, gid === KEEP ? inode.gid : gid);

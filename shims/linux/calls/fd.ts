@@ -141,7 +141,7 @@ function fcntlOf(task: Task, descriptor: number, command: number, argument: numb
       return file instanceof PipeOpen ? file.pipe.capacity : fail(Errno.EBADF, "not a pipe");
     case Fcntl.F_SETPIPE_SZ: {
       if (!(file instanceof PipeOpen)) return fail(Errno.EBADF, "not a pipe");
-      const size = file.pipe.resize(number >>> 0, task.process.cred.privileged);
+      const size = file.pipe.resize(number >>> 0, task.process.cred.superuser);
       return size < 0 ? task.fail(-size) : size;
     }
     case Fcntl.F_ADD_SEALS:

@@ -39,7 +39,7 @@ const Request = {
   FS_IOC_GETFLAGS: 0x80086601,
 } as const;
 
-const names = new Map<number, string>(Object.entries(Request).map(([name, value]) => [value, name]));
+const names: ReadonlyMap<number, string> = new Map(Object.entries(Request).map(([name, value]) => [value, name]));
 const request: Kind = scalar("uint", (value) => names.get(value) ?? `0x${value.toString(16)}`);
 
 function setFlag(task: Task, flags: number, flag: number, address: number): number {

@@ -67,7 +67,10 @@ function openAt(
   demandDescriptors(task);
   const { process, kernel } = task;
   const permissions = mode & 0o7777 & ~process.fs.umask;
-  const file = kernel.vfs.open(contextOf(task), startOf(task, directory, name), name, flags, permissions, rules);
+  // With these rules even an absolute path starts from the descriptor.
+  const confined = rules?.beneath || rules?.inRoot;
+  const start = startOf(task, directory, confined && name !== "" ? "." : name);
+  const file = kernel.vfs.open(contextOf(task), start, name, flags, permissions, rules);
   const closeOnExec = (flags & O_CLOEXEC) !== 0;
   if (file instanceof PipeOpen) return openFifo(task, file, closeOnExec);
   const { inode } = file;

@@ -36,7 +36,7 @@ function accessAt(task: Task, directory: number, name: number, mode: number, fla
   const entry = entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0);
   const { cred } = task.process;
   // access(2): the real ids count, unless asked otherwise.
-  const real = { uid: cred.ruid, gid: cred.rgid, groups: cred.groups, privileged: cred.ruid === 0 };
+  const real = { uid: cred.ruid, gid: cred.rgid, groups: cred.groups, superuser: cred.ruid === 0 };
   const asker: Credentials = flags & AT_EACCESS ? cred : real;
   if (mode !== 0) demand(entry.inode, asker, mode);
   return 0;
@@ -87,7 +87,7 @@ const chroot = fileCall((task, name) => {
   const entry = entryAt(task, AT_FDCWD, name, true);
   if (!entry.inode.isDirectory) fail(Errno.ENOTDIR);
   demand(entry.inode, task.process.cred, X_OK);
-  if (!task.process.cred.privileged) fail(Errno.EPERM, "only root may change the root directory");
+  if (!task.process.cred.superuser) fail(Errno.EPERM, "only root may change the root directory");
   task.process.fs.root = entry;
   return 0;
 });
@@ -110,7 +110,7 @@ function makeNode(task: Task, directory: number, name: number, mode: number, rde
       return makeAt(task, directory, name, full);
     case S_IFCHR:
     case S_IFBLK:
-      if (!task.process.cred.privileged) fail(Errno.EPERM, "only root makes device nodes");
+      if (!task.process.cred.superuser) fail(Errno.EPERM, "only root makes device nodes");
       return makeAt(task, directory, name, full, rdev);
     case S_IFDIR:
       return fail(Errno.EPERM, "mkdir makes directories");

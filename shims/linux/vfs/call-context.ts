@@ -3,24 +3,17 @@ import { Resource } from "../limits.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait, type WaitQueue } from "../wait.ts";
-import { fail, VfsError } from "./error.ts";
+import { fail } from "./error.ts";
 import { AT_FDCWD, O_NONBLOCK, PATH_MAX } from "./flags.ts";
 import type { Entry } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { find, type WalkContext } from "./walk.ts";
 
-/** Makes a handler of a function whose file operations end by `VfsError`: its errno is the call's, its sentence the trace's. */
+/** Gives a handler its parameter types: all arguments arrive as numbers. It may throw `VfsError`, which dispatch answers. */
 export function fileCall<A extends number[]>(
   handler: (task: Task, ...args: A) => Result,
 ): (task: Task, ...args: A) => Result {
-  return (task, ...args) => {
-    try {
-      return handler(task, ...args);
-    } catch (error) {
-      if (error instanceof VfsError) return task.fail(error.errno, error.why);
-      throw error;
-    }
-  };
+  return handler;
 }
 
 /** From where and for whom the task's paths are read. */

@@ -24,13 +24,13 @@ export interface VfsHost {
   orphaned(file: FileInode): void;
 }
 
-/** Who asks. `privileged` stands for CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_CHOWN. */
+/** Who asks. `superuser` stands for CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_CHOWN. */
 export interface Credentials {
   /** fsuid and fsgid: what new files get and checks compare. */
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
-  readonly privileged: boolean;
+  readonly superuser: boolean;
 }
 
 /** A file time: whole seconds since 1970 and nanoseconds. */
@@ -205,7 +205,7 @@ export abstract class Inode {
 /** May `who` do `wanted` (R_OK, W_OK, X_OK bits) to the file? inode(7), path_resolution(7). */
 export function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
   const mode = inode.mode;
-  if (who.privileged) {
+  if (who.superuser) {
     // Root may read and write all, and execute what anybody may execute; directories it may always search.
     return (wanted & X_OK) === 0 || inode.isDirectory || (mode & 0o111) !== 0;
   }
@@ -225,7 +225,7 @@ export function demand(inode: Inode, who: Credentials, wanted: number): void {
 
 /** True for the owner and for root: who may chmod, set times, and pass the sticky bit. */
 export function owns(inode: Inode, who: Credentials): boolean {
-  return who.privileged || inode.uid === who.uid;
+  return who.superuser || inode.uid === who.uid;
 }
 
 /** Set-id bits go when somebody else writes or the owner changes (inode(7)); returns the mode without them. */

@@ -71,7 +71,7 @@ function sysctl(fs: FileSystem, kernel: Kernel): Inode {
       () => `${kernel.uts[key]}\n`,
       0o644,
       (given) => {
-        if (!kernel.current?.process.cred.privileged) return -Errno.EPERM;
+        if (!kernel.current?.process.cred.superuser) return -Errno.EPERM;
         kernel.uts[key] = given.replace(/\n$/, "").slice(0, 64);
         return 0;
       },

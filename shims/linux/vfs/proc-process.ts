@@ -154,7 +154,7 @@ export class ProcessDirectories {
   }
 }
 
-const everybody = { uid: 0, gid: 0, groups: [], privileged: true };
+const everybody = { uid: 0, gid: 0, groups: [], superuser: true };
 
 /** A name that is a plain decimal number. */
 export function decimal(name: string): number | undefined {
@@ -239,7 +239,7 @@ function statusText(process: Process, task: Task | undefined): string {
   const resident = residentPages(process.mm.space) * 4;
   const long = { R: "R (running)", S: "S (sleeping)", Z: "Z (zombie)" }[state(process, task)];
   const kib = (name: string, value: number) => `${name}:\t${String(value).padStart(8)} kB\n`;
-  const capabilities = cred.privileged ? "000001ffffffffff" : "0000000000000000";
+  const capabilities = cred.superuser ? "000001ffffffffff" : "0000000000000000";
   const none = "0000000000000000";
   return (
     `Name:\t${task?.comm ?? ""}\nUmask:\t${process.fs.umask.toString(8).padStart(4, "0")}\nState:\t${long}\n` +

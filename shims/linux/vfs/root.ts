@@ -57,7 +57,7 @@ export interface GuestRoot {
   attach(kernel: Kernel): void;
 }
 
-const everybody = { uid: 0, gid: 0, groups: [], privileged: true };
+const everybody = { uid: 0, gid: 0, groups: [], superuser: true };
 
 /**
  * Builds the guest's tree. Without `root` it holds nothing of the host but the program, its interpreter and its libraries,

@@ -42,16 +42,19 @@ export interface Walked {
 /** path_resolution(7): more links than this are ELOOP. */
 const MAX_LINKS = 40;
 
-/**
- * The child of a directory by name, on top of what is mounted there.
- * Fails with ENOTDIR, EACCES, ENAMETOOLONG.
- */
-export function lookup(dir: Entry, name: string, creds: Credentials): Entry | undefined {
-  const { inode } = dir;
-  if (!(inode instanceof DirectoryInode)) return fail(Errno.ENOTDIR, `"${dir.name}" is no directory`);
+/** The directory at an entry, when it may be searched: ENOTDIR, EACCES. */
+function searchable(at: Entry, creds: Credentials): DirectoryInode {
+  const { inode } = at;
+  if (!(inode instanceof DirectoryInode)) return fail(Errno.ENOTDIR, `"${at.name}" is no directory`);
   demand(inode, creds, X_OK);
+  return inode;
+}
+
+/** The child of a directory by name (never `.` or `..`), on top of what is mounted there. */
+function lookup(at: Entry, name: string, creds: Credentials): Entry | undefined {
+  const directory = searchable(at, creds);
   if (name.length > NAME_MAX) return fail(Errno.ENAMETOOLONG, `a name of ${name.length} bytes`);
-  return inode.lookup(dir, name)?.top;
+  return directory.lookup(at, name)?.top;
 }
 
 /** The directory above; the given root is its own parent. */
@@ -87,7 +90,7 @@ export function walk(context: WalkContext, start: Entry, given: string, rules: W
     const slash = end < path.length;
 
     if (name === "." || name === "..") {
-      lookup(at, ".", creds);
+      searchable(at, creds);
       const dir = at;
       if (name === "..") {
         if (at === root && rules.beneath) fail(Errno.EXDEV, "`..` leaves the directory (RESOLVE_BENEATH)");
