@@ -7,11 +7,14 @@ import { PhysicalMemory } from "./physical-memory.ts";
 export interface MachineOptions {
   /** Most guest memory in use at once, in bytes. What is over is refused as a kernel out of memory does. */
   maxMemory?: number;
+  /** CR4.FSGSBASE, which Linux sets since 5.9: guests may use RDFSBASE and its like. True when left out. */
+  fsgsbase?: boolean;
 }
 
 /** A machine as it was at one moment: every address space, and the context the CPU was in. */
 export interface Snapshot {
   readonly context: CpuContext;
+  readonly timeStamp: number;
   readonly active: AddressSpace | undefined;
   readonly spaces: ReadonlyMap<AddressSpace, AddressSpace>;
 }
@@ -34,6 +37,7 @@ export class Machine {
     this.cpu = new Cpu(this.#engine, addon.contextSize);
     this.physical = new PhysicalMemory(this.#engine, windowBytes);
     if (options.maxMemory !== undefined) this.physical.limit(options.maxMemory);
+    this.#engine.setFsGsBase(options.fsgsbase ?? true);
   }
 
   /** An empty address space whose user part ends at `end` (exclusive, page aligned). */
@@ -78,7 +82,7 @@ export class Machine {
       this.#spaces.delete(copy);
       spaces.set(space, copy);
     }
-    return { context: this.cpu.saveContext(), active: this.#active, spaces };
+    return { context: this.cpu.saveContext(), timeStamp: this.cpu.timeStamp, active: this.#active, spaces };
   }
 
   /** Puts the machine back as `snapshot` found it; the snapshot stays good for further restores. */
@@ -92,6 +96,7 @@ export class Machine {
     this.#active = undefined;
     if (snapshot.active !== undefined) this.activate(snapshot.active);
     this.cpu.restoreContext(snapshot.context);
+    this.cpu.timeStamp = snapshot.timeStamp;
   }
 
   /** Lets go of all memory. Views of guest memory become empty. */

@@ -47,12 +47,12 @@ export interface MapOptions {
 /** `memory`: physical memory has run out. */
 export type Resolution = "ok" | "unmapped" | "protection" | "bus" | "memory";
 
+/** What the engine keeps of a backing with one distance between its offsets and the addresses. */
 interface Tag {
   readonly id: number;
-  readonly backing: Backing | undefined;
+  readonly backing: Backing;
   /** Offset in the backing minus the address. */
   readonly delta: number;
-  readonly grows: boolean;
 }
 
 /** Pages brought in around the one that was touched, as Linux's fault-around does. */
@@ -73,10 +73,10 @@ export class AddressSpace {
   readonly #stop: Uint32Array;
   readonly #adopt: (space: AddressSpace) => AddressSpace;
   #id: number;
-  #tags: Map<number, Tag>;
+  readonly #tags = new Map<number, Tag>();
+  readonly #tagIds = new Map<Backing, Map<number, number>>();
   #lastTag = 0;
-  #growTag = 0;
-  readonly #out = new Float64Array(6);
+  readonly #out = new Float64Array(7);
 
   constructor(
     engine: NativeEngine,
@@ -92,7 +92,6 @@ export class AddressSpace {
     this.#id = id;
     this.end = end;
     this.#adopt = adopt;
-    this.#tags = new Map();
     this.memory = new GuestMemory(engine, physical, id, stop, (address, access) => {
       return this.resolve(address, access === 0 ? "read" : "write") === "ok";
     });
@@ -104,31 +103,38 @@ export class AddressSpace {
   }
 
   #tagFor(options: MapOptions, start: number): number {
-    const grows = options.grows ?? false;
     const { backing } = options;
-    if (backing === undefined && !grows) return 0;
-    const delta = backing?.frame === undefined ? 0 : (options.offset ?? 0) - start;
-    for (const tag of this.#tags.values()) {
-      if (tag.backing === backing && tag.delta === delta && tag.grows === grows) return tag.id;
-    }
+    if (backing === undefined) return 0;
+    const delta = backing.frame === undefined ? 0 : (options.offset ?? 0) - start;
+    const known = this.#tagIds.get(backing)?.get(delta);
+    if (known !== undefined) return known;
     if (this.#tags.size > 2 * this.#engine.regionCount(this.#id) + 64) this.#sweepTags();
-    const tag = { id: ++this.#lastTag, backing, delta, grows };
+    const id = ++this.#lastTag;
+    this.#keepTag({ id, backing, delta });
+    return id;
+  }
+
+  #keepTag(tag: Tag): void {
     this.#tags.set(tag.id, tag);
-    if (grows) this.#growTag = tag.id;
-    return tag.id;
+    const ids = this.#tagIds.get(tag.backing) ?? new Map<number, number>();
+    this.#tagIds.set(tag.backing, ids.set(tag.delta, tag.id));
   }
 
   #sweepTags(): void {
     const used = new Set<number>();
     for (let at = 0; this.#engine.region(this.#id, at, this.#out); at = this.#out[1] ?? 0) used.add(this.#out[3] ?? 0);
-    for (const id of this.#tags.keys()) if (!used.has(id)) this.#tags.delete(id);
+    const tags = [...this.#tags.values()];
+    this.#tags.clear();
+    this.#tagIds.clear();
+    for (const tag of tags) if (used.has(tag.id)) this.#keepTag(tag);
   }
 
   /** Maps a page range, replacing what is there. `start` and `length` are multiples of the page size. */
   map(start: number, length: number, prot: number, options: MapOptions = {}): void {
     const tag = this.#tagFor(options, start);
     const paged = options.backing?.frame !== undefined;
-    this.#engine.map(this.#id, start, start + length, prot, tag, options.shared ?? false, paged);
+    const { shared = false, grows = false } = options;
+    this.#engine.map(this.#id, start, start + length, prot, tag, shared, paged, grows);
   }
 
   unmap(start: number, length: number): void {
@@ -166,7 +172,7 @@ export class AddressSpace {
 
   /** The highest free range of `length` bytes within [low, high); -1 when there is none. */
   find(length: number, low: number, high: number): number {
-    return this.#engine.find(this.#id, length, low, high, this.#growTag);
+    return this.#engine.find(this.#id, length, low, high);
   }
 
   isFree(start: number, length: number): boolean {
@@ -201,10 +207,10 @@ export class AddressSpace {
   #regionFrom(address: number): Region | undefined {
     const out = this.#out;
     if (!this.#engine.region(this.#id, address, out)) return undefined;
-    const [start = 0, end = 0, prot = 0, id = 0, shared = 0] = out;
+    const [start = 0, end = 0, prot = 0, id = 0, shared = 0, , grows = 0] = out;
     const tag = this.#tags.get(id);
     const offset = tag?.backing?.frame === undefined ? 0 : start + tag.delta;
-    return { start, end, prot, shared: shared !== 0, grows: tag?.grows ?? false, backing: tag?.backing, offset };
+    return { start, end, prot, shared: shared !== 0, grows: grows !== 0, backing: tag?.backing, offset };
   }
 
   /** A copy of this space for fork: private pages are shared until one side writes, shared mappings stay shared. */
@@ -217,9 +223,10 @@ export class AddressSpace {
   }
 
   #takeTags(other: AddressSpace): void {
-    this.#tags = new Map(other.#tags);
+    this.#tags.clear();
+    this.#tagIds.clear();
+    for (const tag of other.#tags.values()) this.#keepTag(tag);
     this.#lastTag = other.#lastTag;
-    this.#growTag = other.#growTag;
   }
 
   /** Becomes a copy of another space, as it is now. */
@@ -278,7 +285,6 @@ export class AddressSpace {
   }
 
   #grow(address: number): boolean {
-    if (this.#growTag === 0) return false;
     const region = this.#regionFrom(address);
     if (region === undefined || !region.grows || region.start <= address) return false;
     const start = address - (address % PAGE_SIZE);

@@ -18,13 +18,22 @@ export interface NativeEngine {
   forkSpace(space: number): number;
   removeSpace(space: number): void;
   activate(space: number): void;
-  map(space: number, start: number, end: number, prot: number, tag: number, shared: boolean, paged: boolean): void;
+  map(
+    space: number,
+    start: number,
+    end: number,
+    prot: number,
+    tag: number,
+    shared: boolean,
+    paged: boolean,
+    grows: boolean,
+  ): void;
   unmap(space: number, start: number, end: number): void;
   protect(space: number, start: number, end: number, prot: number): void;
   move(space: number, from: number, length: number, to: number): void;
   discard(space: number, start: number, end: number): void;
   retag(space: number, start: number, end: number, tag: number): void;
-  find(space: number, length: number, low: number, high: number, guardTag: number): number;
+  find(space: number, length: number, low: number, high: number): number;
   firstHole(space: number, start: number, end: number): number;
   isFree(space: number, start: number, end: number): boolean;
   region(space: number, address: number, out: Float64Array): boolean;
@@ -47,6 +56,8 @@ export interface NativeEngine {
   setBase(which: number, value: bigint): void;
   selector(segment: number): number;
   loadSelector(segment: number, selector: number): boolean;
+  /** CR4.FSGSBASE: without it RDFSBASE and its like raise #UD. */
+  setFsGsBase(on: boolean): void;
   enterUser(wide: boolean, cs: number, ss: number): void;
   wide(): boolean;
   gdtEntry(index: number): bigint;

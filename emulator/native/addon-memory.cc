@@ -16,7 +16,7 @@ bool range(Call& c, uint64_t start, uint64_t end, const Space& s) {
 int64_t reach(Engine& e, Space& s, uint64_t address, Access access) {
   uint32_t before = s.changes;
   int64_t at = s.translate(address, access);
-  if (s.changes != before) e.changed(s);
+  if (s.changes != before) e.changed(s, address, address + 1);
   if (at >= 0 && access == WRITE) e.beforeWrite(uint32_t(uint64_t(at) / PAGE));
   return at;
 }
@@ -57,14 +57,14 @@ CALL(map) {
   uint32_t id = c.spaceId(0);
   uint64_t start = c.address(1), end = c.address(2);
   uint32_t prot = c.u32(3), tag = c.u32(4);
-  bool shared = c.boolean(5), paged = c.boolean(6);
+  bool shared = c.boolean(5), paged = c.boolean(6), grows = c.boolean(7);
   CHECK
   Space& s = *c.engine().space(id);
   if (!range(c, start, end, s)) return nullptr;
   if (start == end) return nullptr;
   uint32_t before = s.changes;
-  s.map(start, end, Region{end, tag, uint8_t(prot & 7), shared, paged});
-  if (s.changes != before) c.engine().changed(s);
+  s.map(start, end, Region{end, tag, uint8_t(prot & 7), shared, paged, grows});
+  if (s.changes != before) c.engine().changed(s, start, end);
   return nullptr;
 }
 
@@ -77,7 +77,7 @@ CALL(unmap) {
   if (!range(c, start, end, s)) return nullptr;
   uint32_t before = s.changes;
   s.unmap(start, end);
-  if (s.changes != before) c.engine().changed(s);
+  if (s.changes != before) c.engine().changed(s, start, end);
   return nullptr;
 }
 
@@ -89,8 +89,9 @@ CALL(protect) {
   CHECK
   Space& s = *c.engine().space(id);
   if (!range(c, start, end, s)) return nullptr;
+  uint32_t before = s.changes;
   s.protect(start, end, uint8_t(prot & 7));
-  c.engine().changed(s);
+  if (s.changes != before) c.engine().changed(s, start, end);
   return nullptr;
 }
 
@@ -100,6 +101,8 @@ CALL(move) {
   uint64_t from = c.address(1), length = c.address(2), to = c.address(3);
   CHECK
   Space& s = *c.engine().space(id);
+  if (from < to + length && to < from + length) c.fail("the two ranges overlap");
+  CHECK
   if (!range(c, from, from + length, s) || !range(c, to, to + length, s)) return nullptr;
   s.move(from, length, to);
   c.engine().changed(s);
@@ -113,8 +116,9 @@ CALL(discard) {
   CHECK
   Space& s = *c.engine().space(id);
   if (!range(c, start, end, s)) return nullptr;
+  uint32_t before = s.changes;
   s.discard(start, end);
-  c.engine().changed(s);
+  if (s.changes != before) c.engine().changed(s, start, end);
   return nullptr;
 }
 
@@ -133,9 +137,8 @@ CALL(find) {
   BEGIN
   uint32_t id = c.spaceId(0);
   uint64_t length = c.address(1), low = c.address(2), high = c.address(3);
-  uint32_t guardTag = c.u32(4);
   CHECK
-  return c.toNumber(double(c.engine().space(id)->find(length, low, high, guardTag)));
+  return c.toNumber(double(c.engine().space(id)->find(length, low, high)));
 }
 
 CALL(firstHole) {
@@ -159,7 +162,7 @@ CALL(region) {
   BEGIN
   uint32_t id = c.spaceId(0);
   uint64_t address = c.address(1);
-  double* out = c.doubles(2, 6);
+  double* out = c.doubles(2, 7);
   CHECK
   const Space& s = *c.engine().space(id);
   auto it = s.regionAt(address);
@@ -171,6 +174,7 @@ CALL(region) {
   out[3] = it->second.tag;
   out[4] = it->second.shared;
   out[5] = it->second.paged;
+  out[6] = it->second.grows;
   return c.toBoolean(true);
 }
 
@@ -210,6 +214,7 @@ CALL(translate) {
   uint32_t id = c.spaceId(0);
   uint64_t address = c.address(1);
   uint32_t access = c.u32(2);
+  if (access > FETCH) c.fail("no such access");
   CHECK
   return c.toNumber(double(reach(c.engine(), *c.engine().space(id), address, Access(access))));
 }
@@ -274,6 +279,8 @@ CALL(releaseFrame) {
 CALL(beforeWrite) {
   BEGIN
   uint32_t frame = c.u32(0);
+  CHECK
+  if (!c.engine().physical->valid(frame)) c.fail("no such frame");
   CHECK
   c.engine().beforeWrite(frame);
   return nullptr;

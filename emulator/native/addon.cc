@@ -124,6 +124,14 @@ CALL(enterUser) {
   return nullptr;
 }
 
+CALL(setFsGsBase) {
+  BEGIN
+  bool on = c.boolean(0);
+  CHECK
+  c.engine().setFsGsBase(on);
+  return nullptr;
+}
+
 CALL(wide) {
   BEGIN
   return c.toBoolean(c.engine().env.head().hflags & HF_CS64);
@@ -257,7 +265,7 @@ napi_value open(napi_env env, napi_callback_info info) {
       METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
       METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
       METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(base), METHOD(setBase), METHOD(selector),
-      METHOD(loadSelector), METHOD(enterUser), METHOD(wide), METHOD(gdtEntry), METHOD(setGdtEntry), METHOD(ldtSize),
+      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(wide), METHOD(gdtEntry), METHOD(setGdtEntry), METHOD(ldtSize),
       METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
       METHOD(fxrstor)};
 #undef METHOD

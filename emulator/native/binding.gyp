@@ -11,8 +11,11 @@
       "-Wl,--wrap=cpu_ldub_code_x86_64",
       "-Wl,--wrap=helper_sysenter_x86_64",
       "-Wl,--wrap=cpu_get_tsc_x86_64",
+      "-Wl,--wrap=cpu_exec_x86_64",
       "-Wl,--wrap=abort",
       "-Wl,--wrap=helper_syscall_x86_64",
+      # wraps.cc has a check_exit_request of its own; the linker takes the first.
+      "-Wl,--allow-multiple-definition",
     ],
   },
   "targets": [

@@ -49,7 +49,14 @@ class Call {
     }
     return uint64_t(v);
   }
-  uint32_t u32(size_t i) { return uint32_t(address(i)); }
+  uint32_t u32(size_t i) {
+    uint64_t v = address(i);
+    if (v > 0xffffffffu) {
+      fail("a 32-bit number was expected");
+      return 0;
+    }
+    return uint32_t(v);
+  }
   bool boolean(size_t i) {
     bool v = false;
     if (i >= count_ || napi_get_value_bool(env_, args_[i], &v) != napi_ok) fail("a boolean was expected");

@@ -2,6 +2,8 @@
 
 #include <initializer_list>
 
+#include "layout.h"
+
 namespace shimbed {
 
 namespace {
@@ -104,104 +106,122 @@ bool lockable(int map, uint8_t op, uint8_t modrm) {
 
 }  // namespace
 
-Decoded decode(const uint8_t* p, size_t available, bool code64) {
+namespace {
+
+bool takePrefix(Decoded& d, uint8_t b) {
+  switch (b) {
+    case 0x66: d.opsize = true; return true;
+    case 0x67: d.adsize = true; return true;
+    case 0xf3: d.rep = true; d.repne = false; return true;
+    case 0xf2: d.repne = true; d.rep = false; return true;
+    case 0xf0: d.lock = true; return true;
+    case 0x26: d.segment = ES; return true;
+    case 0x2e: d.segment = CS; return true;
+    case 0x36: d.segment = SS; return true;
+    case 0x3e: d.segment = DS; return true;
+    case 0x64: d.segment = FS; return true;
+    case 0x65: d.segment = GS; return true;
+    default: return false;
+  }
+}
+
+// ModRM, SIB and displacement from p[i] on; false when the bytes run out.
+bool takeOperand(Decoded& d, const uint8_t* p, size_t& i, size_t n, bool address16) {
+  if (i >= n) return false;
+  d.hasModrm = true;
+  d.modrm = p[i++];
+  if (d.modrm >= 0xc0) return true;
+  int mod = d.mod(), rm = d.rm();
+  size_t displacement = mod == 1 ? 1 : mod == 2 ? (address16 ? 2 : 4) : 0;
+  if (address16) {
+    if (mod == 0 && rm == 6) displacement = 2;
+  } else if (rm == 4) {
+    if (i >= n) return false;
+    d.sib = p[i++];
+    if ((d.sib & 7) == 5 && mod == 0) displacement = 4;
+  } else if (mod == 0 && rm == 5) {
+    displacement = 4;
+  }
+  if (i + displacement > n) return false;
+  if (displacement == 1) d.displacement = int8_t(p[i]);
+  if (displacement == 2) d.displacement = int16_t(p[i] | p[i + 1] << 8);
+  if (displacement == 4) d.displacement = int32_t(uint32_t(p[i]) | uint32_t(p[i + 1]) << 8 | uint32_t(p[i + 2]) << 16 | uint32_t(p[i + 3]) << 24);
+  i += displacement;
+  return true;
+}
+
+void undefined(Decoded& d, size_t length) {
+  d.verdict = Verdict::undefined;
+  d.length = uint8_t(length);
+  d.endsBlock = true;
+}
+
+}  // namespace
+
+bool Decoded::modifiesMemory() const {
+  if (!memory()) return false;
+  if (map == 1) return lockable(1, opcode, modrm) || opcode == 0xc0 || opcode == 0xc1 || (opcode >= 0xd0 && opcode <= 0xd3);
+  return map == 2 && (lockable(2, opcode, modrm) || (opcode & 0xf6) == 0xa4);
+}
+
+Decoded decode(const uint8_t* p, size_t available, Width width) {
+  bool code64 = width == Width::code64;
   Decoded d;
   size_t n = available < 15 ? available : 15, i = 0;
-  bool opsize = false, adsize = false, rep = false, repne = false, lock = false, rexW = false;
-  uint8_t b = 0;
   for (;; i++) {
     if (i >= n) return d;
-    b = p[i];
-    if (b == 0x66) opsize = true;
-    else if (b == 0x67) adsize = true;
-    else if (b == 0xf3) rep = true, repne = false;
-    else if (b == 0xf2) repne = true, rep = false;
-    else if (b == 0xf0) lock = true;
-    else if (b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 && b != 0x64 && b != 0x65) break;
+    uint8_t b = p[i];
+    if (code64 && (b & 0xf0) == 0x40) d.rex = b;  // one that is not last counts for nothing
+    else if (takePrefix(d, b)) d.rex = 0;
+    else break;
   }
-  if (code64 && (b & 0xf0) == 0x40) {
-    rexW = b & 8;
-    if (++i >= n) return d;
-    b = p[i];
-    if ((b & 0xf0) == 0x40 || b == 0x66 || b == 0x67 || b == 0xf2 || b == 0xf3 || b == 0xf0 || b == 0x2e || b == 0x36 ||
-        b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65) {
-      // A REX that is not last counts for nothing; the engine's own decoder agrees on the length of what follows.
-      Decoded rest = decode(p + i, available - i, code64);
-      if (rest.length) rest.length = uint8_t(rest.length + i);
-      return rest;
-    }
-  }
-  int map = 1;
-  uint8_t info;
-  if ((b == 0xc4 || b == 0xc5) && (code64 || (i + 1 < n && p[i + 1] >= 0xc0))) {
-    d.verdict = Verdict::undefined;  // VEX: AVX, FMA, BMI
-    d.length = uint8_t(i + 1);
-    d.endsBlock = true;
-    return d;
-  }
-  if (b == 0x62 && (code64 || (i + 1 < n && p[i + 1] >= 0xc0))) {
-    d.verdict = Verdict::undefined;  // EVEX, and BOUND with a register
-    d.length = uint8_t(i + 1);
-    d.endsBlock = true;
+  bool opsize = d.opsize != (width == Width::code16), address16 = !code64 && d.adsize != (width == Width::code16);
+  bool rexW = d.rex & 8;
+  uint8_t b = p[i], info;
+  // VEX (AVX, FMA, BMI), EVEX, and LES, LDS and BOUND with a register
+  if ((b == 0xc4 || b == 0xc5 || b == 0x62) && (code64 || (i + 1 < n && p[i + 1] >= 0xc0))) {
+    undefined(d, i + 1);
     return d;
   }
   if (b == 0x0f) {
     if (++i >= n) return d;
     b = p[i];
-    map = 2;
+    d.map = 2;
     if (b == 0x38 || b == 0x3a) {
-      map = b == 0x38 ? 3 : 4;
+      d.map = b == 0x38 ? 3 : 4;
       if (++i >= n) return d;
-      info = map == 3 ? uint8_t(M) : uint8_t(M | I8);
+      info = d.map == 3 ? uint8_t(M) : uint8_t(M | I8);
       b = p[i];
     } else {
       info = twoByte.t[b];
       if (info & UNDEF) d.verdict = Verdict::undefined;
-      if (b == 0xb8 && !rep) d.verdict = Verdict::undefined;
+      if (b == 0xb8 && !d.rep) d.verdict = Verdict::undefined;
     }
   } else {
     info = oneByte.t[b];
     if (code64 && (info & NO64)) d.verdict = Verdict::undefined;
   }
+  d.opcode = b;
   i++;
-  uint8_t modrm = 0xff;
-  if (info & M) {
-    if (i >= n) return d;
-    modrm = p[i++];
-    int mod = modrm >> 6, rm = modrm & 7;
-    if (mod != 3) {
-      if (!code64 && adsize) {
-        if (mod == 0 && rm == 6) i += 2;
-        else i += size_t(mod);
-      } else {
-        if (rm == 4) {
-          if (i >= n) return d;
-          if ((p[i] & 7) == 5 && mod == 0) i += 4;
-          i++;
-        } else if (mod == 0 && rm == 5) {
-          i += 4;
-        }
-        if (mod == 1) i += 1;
-        if (mod == 2) i += 4;
-      }
-    }
-  }
-  bool wide = code64 || !opsize;
-  if (map == 1 && (b == 0xf6 || b == 0xf7) && ((modrm >> 3) & 7) < 2) i += b == 0xf6 ? 1 : (opsize && !rexW ? 2 : 4);
+  if ((info & M) && !takeOperand(d, p, i, n, address16)) return d;
+  int map = d.map;
+  uint8_t modrm = d.modrm;
+  size_t immediate = i;
+  // A near branch keeps its 32-bit displacement in 64-bit code (on Intel; AMD takes two bytes).
+  bool nearBranch = (map == 1 && (b == 0xe8 || b == 0xe9)) || (map == 2 && (b & 0xf0) == 0x80);
+  if (map == 1 && (b == 0xf6 || b == 0xf7) && d.reg() < 2) i += b == 0xf6 ? 1 : (opsize && !rexW ? 2 : 4);
   if (info & I8) i += 1;
   if (info & I16) i += 2;
-  if (info & IZ) {
-    bool nearBranch = (map == 1 && (b == 0xe8 || b == 0xe9)) || (map == 2 && (b & 0xf0) == 0x80);
-    i += (opsize && !rexW && !(nearBranch && wide)) ? 2 : 4;
-  }
+  if (info & IZ) i += (opsize && !rexW && !(nearBranch && code64)) ? 2 : 4;
   if (map == 1 && (info & IV)) i += rexW ? 8 : opsize ? 2 : 4;
-  if (map == 1 && (info & IA)) i += code64 ? (adsize ? 4 : 8) : (adsize ? 2 : 4);
+  if (map == 1 && (info & IA)) i += code64 ? (d.adsize ? 4 : 8) : address16 ? 2 : 4;
   if (i > n) return d;
+  if (i > immediate) d.immediate = p[immediate];
   d.length = uint8_t(i);
 
   if (map == 1) {
     if (info & END) d.endsBlock = true;
-    int reg = (modrm >> 3) & 7;
+    int reg = d.reg();
     if (b == 0xff) {
       d.endsBlock = reg >= 2 && reg <= 5;
       if ((reg == 7) || ((reg == 3 || reg == 5) && modrm >= 0xc0)) d.verdict = Verdict::undefined;
@@ -214,10 +234,13 @@ Decoded decode(const uint8_t* p, size_t available, bool code64) {
     if (b == 0x8c && reg > 5) d.verdict = Verdict::undefined;
     if ((b == 0x6c || b == 0x6d || b == 0x6e || b == 0x6f) || (b >= 0xe4 && b <= 0xe7) || (b >= 0xec && b <= 0xef))
       d.verdict = Verdict::privileged;
-    if ((rep || repne) && (b == 0xa4 || b == 0xa5 || b == 0xaa || b == 0xab)) d.verdict = Verdict::repString;
+    if (b == 0xcd && d.immediate != 3 && d.immediate != 4 && d.immediate != 0x80) d.verdict = Verdict::privileged;
+    if (b == 0xf1) d.verdict = Verdict::undefined;  // int1, see refineStop
+    if ((d.rep || d.repne) && (b == 0xa4 || b == 0xa5 || b == 0xaa || b == 0xab)) d.verdict = Verdict::repString;
   } else if (map == 2) {
     d.endsBlock = (info & END) != 0;
-    int reg = (modrm >> 3) & 7;
+    int reg = d.reg();
+    if (b == 0xae && d.rep && code64 && rexW && modrm >= 0xc0 && (reg == 2 || reg == 3)) d.verdict = Verdict::writeBase;
     if (b == 0xba && reg < 4) d.verdict = Verdict::undefined;
     if (b == 0x0b || b == 0xb9 || b == 0xff) d.verdict = Verdict::undefined;
     if (b == 0xc7 && modrm >= 0xc0) d.verdict = Verdict::undefined;  // rdrand, rdseed, rdpid
@@ -226,12 +249,11 @@ Decoded decode(const uint8_t* p, size_t available, bool code64) {
       d.verdict = Verdict::undefined;
     }
   }
-  if (lock && d.verdict != Verdict::undefined) {
+  if (d.lock && d.verdict != Verdict::undefined) {
     bool ok = (map == 1 || map == 2) && (info & M) && lockable(map, b, modrm);
     if (!ok) d.verdict = Verdict::undefined;
   }
-  if (d.verdict != Verdict::fine && d.verdict != Verdict::repString) d.endsBlock = true;
-  if (d.verdict == Verdict::repString) d.endsBlock = true;
+  if (d.verdict != Verdict::fine) d.endsBlock = true;
   return d;
 }
 

@@ -12,14 +12,33 @@ enum class Verdict : uint8_t {
   undefined,   // #UD on the modelled processor
   privileged,  // #GP in ring 3
   repString,   // rep movs/stos: done by the engine on whole pages
+  writeBase,   // wrfsbase, wrgsbase of 64 bits: the engine checks the address
 };
 
 struct Decoded {
   uint8_t length = 0;  // 0: the bytes ran out
   Verdict verdict = Verdict::fine;
   bool endsBlock = false;
+  bool opsize = false, adsize = false, rep = false, repne = false, lock = false;  // prefixes 66 67 f3 f2 f0
+  uint8_t rex = 0;
+  int8_t segment = -1;  // override, numbered as in layout.h
+  uint8_t map = 1;      // 1, 0F: 2, 0F38: 3, 0F3A: 4
+  uint8_t opcode = 0;
+  bool hasModrm = false;
+  uint8_t modrm = 0xff, sib = 0;
+  int32_t displacement = 0;
+  uint8_t immediate = 0;  // its first byte, where there is one
+
+  int mod() const { return modrm >> 6; }
+  int reg() const { return (modrm >> 3) & 7; }
+  int rm() const { return modrm & 7; }
+  // Reads its memory operand and writes it back: hardware reports a fault there as that of a write.
+  bool modifiesMemory() const;
+  bool memory() const { return hasModrm && modrm < 0xc0; }
 };
 
-Decoded decode(const uint8_t* bytes, size_t available, bool code64);
+enum class Width : uint8_t { code16, code32, code64 };
+
+Decoded decode(const uint8_t* bytes, size_t available, Width width);
 
 }  // namespace shimbed

@@ -14,11 +14,10 @@ namespace {
 constexpr uint64_t GDT_ADDRESS = 0xfffffe0000001000ull;
 constexpr uint64_t LDT_ADDRESS = 0xffff880000000000ull;
 constexpr uint32_t LDT_MAX_ENTRIES = 8192;
-constexpr uint64_t CR0 = 0x80050033, CR4 = 1u << 5 | 1u << 9 | 1u << 10 | 1u << 16;  // PAE, OSFXSR, OSXMMEXCPT, FSGSBASE
+constexpr uint32_t LDT_SELECTOR = 0x50, TASK_SELECTOR = 0x40;  // entries 10 and 8, asm/segment.h
+constexpr uint64_t CR0 = 0x80050033, CR4 = 1u << 5 | 1u << 9 | 1u << 10;  // PAE, OSFXSR, OSXMMEXCPT
 constexpr uint64_t EFER = 0xd01;                                                       // NX, LMA, LME, SCE
 constexpr uint32_t DESC_P = 1u << 15;
-
-bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
 
 struct HookHead {
   int type, insn, refs, op, opFlags;
@@ -127,6 +126,15 @@ void Engine::modelProcessor() {
   h.gdt.limit = GDT_ENTRIES * 8 - 1;
   h.idt.limit = 0;
   h.ldt = SegmentCache{0, LDT_ADDRESS, 0, 0};
+  h.tr.selector = TASK_SELECTOR;
+  uint8_t image[512] = {0x7f, 0x03};  // as FNINIT and a reset leave them
+  image[24] = 0x80, image[25] = 0x1f;
+  fxrstor(image);
+}
+
+void Engine::setFsGsBase(bool on) {
+  uint64_t& cr4 = env.head().cr[4];
+  cr4 = on ? cr4 | CR4_FSGSBASE : cr4 & ~CR4_FSGSBASE;
 }
 
 // ---- spaces
@@ -158,13 +166,16 @@ void Engine::activate(uint32_t id) {
   SegmentCache& l = env.head().ldt;
   l.limit = active_->ldtEntries ? active_->ldtEntries * 8 - 1 : 0;
   l.base = LDT_ADDRESS;
-  l.selector = active_->ldtEntries ? 0x50 : 0;
+  l.selector = active_->ldtEntries ? LDT_SELECTOR : 0;
   l.flags = DESC_P | 2u << 8;
   internals::flushTlb(cpu);
 }
 
-void Engine::changed(Space& s) {
-  if (&s == active_) internals::flushTlb(cpu);
+void Engine::changed(Space& s, uint64_t start, uint64_t end) {
+  if (&s == active_) {
+    if (end - start > 8 * PAGE) internals::flushTlb(cpu);
+    else for (uint64_t a = start & ~(PAGE - 1); a < end; a += PAGE) internals::flushTlbPage(cpu, a);
+  }
   stop.generation++;
   sweepStaleCode();
 }
@@ -230,7 +241,7 @@ bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, b
   int64_t physicalAddress = active_ ? active_->translate(address, Access(access)) : int64_t(UNMAPPED);
   if (physicalAddress < 0) {
     if (probe) return false;
-    pageFault(address, access, physicalAddress, mmuIdx);
+    pageFault(address, access, physicalAddress);
     internals::leave(cs, uc, retaddr);
   }
   uint32_t frame = uint32_t(uint64_t(physicalAddress) / PAGE);
@@ -251,7 +262,7 @@ bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, b
   return true;
 }
 
-void Engine::pageFault(uint64_t address, int access, int64_t miss, int mmuIdx) {
+void Engine::pageFault(uint64_t address, int access, int64_t miss) {
   stopped_ = true;
   stop.kind = EXCEPTION;
   stop.software = 0;
@@ -264,52 +275,60 @@ void Engine::pageFault(uint64_t address, int access, int64_t miss, int mmuIdx) {
     return;
   }
   stop.vector = 14;
-  stop.errorCode = (miss == FORBIDDEN ? 1u : 0u) | (access == WRITE ? 2u : 0u) | (mmuIdx == MMU_USER_IDX ? 4u : 0u) |
+  stop.errorCode = (miss == FORBIDDEN ? 1u : 0u) | (access == WRITE ? 2u : 0u) | 4u |
                    (access == FETCH ? 16u : 0u);
 }
 
 // ---- translation
 
-void Engine::prepareTranslation(const char* tb) {
-  patches_.clear();
-  if (!active_) return;
+// Looks through the block that is about to be translated and decides how many instructions it may have: it ends with
+// the first one that needs a patch, and before one that reaches into the next page, where a fetch may fault.
+int Engine::prepareTranslation(const char* tb, int maxInstructions) {
+  patch_.length = 0;
+  if (!active_) return maxInstructions;
   uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
-  bool code64 = *reinterpret_cast<const uint32_t*>(tb + offset::tbFlags) & HF_CS64;
-  uint64_t pageStart = pc & ~(PAGE - 1);
-  uint8_t window[64];
-  uint64_t a = pc;
-  while (a - pageStart < PAGE) {
-    uint64_t left = pageStart + PAGE - a;
-    int64_t at = active_->translate(a, FETCH);
-    if (at < 0) return;
-    const uint8_t* bytes = physical->base() + at;
-    size_t available = left;
-    if (left < 15) {
+  Width width = codeWidth(*reinterpret_cast<const uint32_t*>(tb + offset::tbFlags));
+  int64_t at = active_->translate(pc, FETCH);
+  if (at < 0) return maxInstructions;
+  const uint8_t* bytes = physical->base() + at;
+  size_t left = PAGE - (pc & (PAGE - 1));
+  uint8_t window[30];
+  for (int count = 0; count < maxInstructions; count++) {
+    if (left == 0) return count;
+    Decoded d = decode(bytes, left, width);
+    if (!d.length && left < 15) {
+      if (count) return count;
+      // A block's first instruction may cross into the next page.
       std::memcpy(window, bytes, left);
-      available = left;
-      int64_t next = active_->translate(a + left, FETCH);
-      if (next >= 0) {
-        std::memcpy(window + left, physical->base() + next, 16);
-        available = left + 16;
-      }
-      bytes = window;
+      int64_t next = active_->translate(pc + left, FETCH);
+      if (next < 0) return 1;
+      std::memcpy(window + left, physical->base() + next, 15);
+      d = decode(window, left + 15, width);
+      if (d.verdict != Verdict::fine) patchInstruction(pc, d, width);
+      return 1;
     }
-    Decoded d = decode(bytes, available, code64);
-    if (!d.length) return;
-    if (d.verdict == Verdict::undefined) patches_.push_back({a, 0x0f, 0x0b, d.length});
-    if (d.verdict == Verdict::privileged) patches_.push_back({a, 0xf4, 0xf4, d.length});
-    if (d.verdict == Verdict::repString) patches_.push_back({a, 0x0f, 0x05, d.length});
-    if (d.endsBlock) return;
-    a += d.length;
+    if (!d.length) return count + 1;  // too long: the translator raises #GP itself
+    if (d.verdict != Verdict::fine) patchInstruction(pc, d, width);
+    if (d.endsBlock) return count + 1;
+    pc += d.length;
+    bytes += d.length;
+    left -= d.length;
   }
+  return maxInstructions;
 }
 
-int Engine::patchedByte(uint64_t address) const {
-  for (const Patch& p : patches_) {
-    if (address == p.address) return p.first;
-    if (address == p.address + 1) return p.second;
+void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width) {
+  switch (d.verdict) {
+    case Verdict::fine: break;
+    // In 64-bit code one byte is enough (`push es`), so that the next page is not asked for.
+    case Verdict::undefined:
+      if (width == Width::code64) patch_ = {at, {0x06, 0}, 1};
+      else patch_ = {at, {0x0f, 0x0b}, 2};
+      break;
+    case Verdict::privileged: patch_ = {at, {0xf4, 0}, 1}; break;
+    case Verdict::repString:
+    case Verdict::writeBase: patch_ = {at, {0x0f, 0x05}, 2}; break;
   }
-  return -1;
 }
 
 // ---- stops
@@ -331,7 +350,7 @@ void Engine::stopException(uint32_t vector, uint32_t errorCode) {
 
 void Engine::onSyscallInstruction(uint32_t addend) {
   EnvHead& h = env.head();
-  if (repString(h.eip)) return;
+  if (ownInstruction()) return;
   h.eip += addend;
   if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
   h.regs[1] = h.eip;
@@ -352,13 +371,6 @@ void Engine::onInterrupt(uc_engine*, uint32_t number, void* self) {
   e.stop.software = software;
   if (software && number == 0x80) {
     e.stopWith(INT80);
-    return;
-  }
-  if (software && number != 3 && number != 4) {
-    // Only vectors 3, 4 and 0x80 may be called from ring 3.
-    e.env.head().eip -= 2;
-    e.stop.software = 0;
-    e.stopException(13, number * 8 + 2);
     return;
   }
   bool hasCode = number == 8 || (number >= 10 && number <= 14) || number == 17;
@@ -421,11 +433,12 @@ void Engine::run() {
       stop.kind = INTERRUPTED;
     } else if (err == UC_ERR_OK && h.eip == 0) {
       // Address 0 is where libunicorn was told to end; for the guest it is an unmapped page.
-      pageFault(0, FETCH, UNMAPPED, MMU_USER_IDX);
+      pageFault(0, FETCH, UNMAPPED);
     } else {
       stop.vector = uint32_t(err);
     }
   }
+  if (stop.kind == EXCEPTION) refineStop();
   stop.rflags = flags();
   if (stop.kind == SYSCALL) h.regs[11] = stop.rflags;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "decode.h"
 #include "layout.h"
 #include "memory.h"
 
@@ -52,7 +53,7 @@ class Engine {
   void activate(uint32_t id);
   uint32_t activeId() const { return activeId_; }
   // After any change of mappings: drops what the CPU cached and tells TypeScript to drop what it cached.
-  void changed(Space& s);
+  void changed(Space& s, uint64_t start = 0, uint64_t end = ~uint64_t(0));
   // A frame is about to be written from outside the CPU.
   void beforeWrite(uint32_t frame);
   void sweepStaleCode();
@@ -62,6 +63,7 @@ class Engine {
   bool loadSelector(int segment, uint16_t selector);
   // CS and SS for user code of a width, with flat data segments, as the kernel enters a new program.
   void enterUser(bool wide, uint16_t cs, uint16_t ss);
+  void setFsGsBase(bool on);
   uint64_t* gdt();
   uint64_t* ldtEntry(uint32_t index);  // of the active space; grows nothing
   bool resizeLdt(uint32_t entries);
@@ -79,12 +81,16 @@ class Engine {
 
   // Used by the wrapped functions of libunicorn (wraps.cc).
   bool fill(CPUState* cs, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr);
-  void prepareTranslation(const char* tb);
+  int prepareTranslation(const char* tb, int maxInstructions);
   void onSyscallInstruction(uint32_t addend);
   void onSysenter(uint32_t addend);
   void onAbort();
   uint64_t readTsc();
-  int patchedByte(uint64_t address) const;
+  int patchedByte(uint64_t address) const {
+    uint64_t i = address - patch_.address;
+    return i < patch_.length ? patch_.bytes[i] : -1;
+  }
+  bool interruptPending() const { return interruptRequested_; }
   bool running() const { return running_; }
   void* region = nullptr;  // the one MemoryRegion
 
@@ -98,8 +104,12 @@ class Engine {
   static void onBlock(uc_engine*, uint64_t address, uint32_t size, void* self);
   void stopWith(StopKind kind);
   void stopException(uint32_t vector, uint32_t errorCode);
-  void pageFault(uint64_t address, int access, int64_t miss, int mmuIdx);
-  bool repString(uint64_t rip);
+  Decoded instructionAt(uint64_t rip);
+  void patchInstruction(uint64_t at, const Decoded& d, Width width);
+  void refineStop();
+  void pageFault(uint64_t address, int access, int64_t miss);
+  bool ownInstruction();
+  void repString(const Decoded& d);
   void setSegment(int segment, uint16_t selector, uint64_t descriptor);
   void updateAddseg();
 
@@ -112,14 +122,18 @@ class Engine {
   bool stopped_ = false;
   std::atomic<bool> interruptRequested_{false};
   uc_hook intrHook_ = 0, invalidHook_ = 0, blockHook_ = 0;
-  struct Patch {
+  // What the translator is shown instead of the last instruction of the block it is at.
+  struct {
     uint64_t address;
-    uint8_t first, second;
+    uint8_t bytes[2];
     uint8_t length;
-  };
-  std::vector<Patch> patches_;
+  } patch_{};
   uint32_t fills_ = 0;
 };
+
+inline Width codeWidth(uint32_t hflags) {
+  return hflags & HF_CS64 ? Width::code64 : hflags & HF_CS32 ? Width::code32 : Width::code16;
+}
 
 // The engine whose guest code runs on this thread now; libunicorn's internals carry no pointer of ours.
 Engine*& currentEngine();

@@ -10,6 +10,7 @@ namespace shimbed::internals {
 
 void* firstRegion(uc_engine* uc);
 void flushTlb(CPUState* cpu);
+void flushTlbPage(CPUState* cpu, uint64_t page);
 void setPage(CPUState* cpu, uint64_t page, uint64_t physical, int prot, int mmuIdx);
 void setDirty(CPUState* cpu, uint64_t page);
 // Drops all code translated from the physical page.

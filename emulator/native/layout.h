@@ -69,6 +69,10 @@ struct Env {
 // hflags bits (fixed by the translator of libunicorn 2.0.1)
 constexpr uint32_t HF_CPL = 3u, HF_CS32 = 1u << 4, HF_SS32 = 1u << 5, HF_ADDSEG = 1u << 6, HF_LMA = 1u << 14,
                    HF_CS64 = 1u << 15, HF_OSFXSR = 1u << 22, HF_IOBPT = 1u << 24;
+constexpr uint64_t CR4_FSGSBASE = 1u << 16;
+
+inline bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }
+
 // CPUID feature words
 enum FeatureWord { FEAT_1_EDX = 0, FEAT_1_ECX = 1, FEAT_7_0_EBX = 2, FEAT_7_0_ECX = 3, FEAT_7_0_EDX = 4,
                    FEAT_7_1_EAX = 5, FEAT_8000_0001_EDX = 6, FEAT_8000_0001_ECX = 7, FEAT_SVM = 18, FEAT_XSAVE = 19, FEAT_6_EAX = 20 };

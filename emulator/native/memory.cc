@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -180,8 +181,21 @@ void Space::unmap(uint64_t start, uint64_t end) {
   split(start);
   split(end);
   regions_.erase(regions_.lower_bound(start), regions_.lower_bound(end));
+  freed(end);
+  dropAll(start, end);
+}
+
+void Space::dropAll(uint64_t start, uint64_t end) {
+  uint64_t before = resident_;
   forEach(start, end, [this](Entry& e, uint64_t) { drop(e); });
-  changes++;
+  if (resident_ != before) changes++;
+}
+
+// Keeps what find() remembers true after the range below `end` was freed.
+void Space::freed(uint64_t end) {
+  if (end <= searchTop_) return;
+  auto next = regions_.lower_bound(end);
+  searchTop_ = next == regions_.end() ? searchHigh_ : std::min(searchHigh_, std::max(searchTop_, next->first));
 }
 
 uint64_t Space::firstHole(uint64_t start, uint64_t end) const {
@@ -203,8 +217,12 @@ void Space::protect(uint64_t start, uint64_t end, uint8_t prot) {
   split(end);
   for (auto it = regions_.lower_bound(start); it != regions_.end() && it->first < end; ++it) it->second.prot = prot;
   mergeAround(start, end);
-  forEach(start, end, [prot](Entry& e, uint64_t) { e = (e & ~RWX) | prot; });
-  changes++;
+  bool any = false;
+  forEach(start, end, [&](Entry& e, uint64_t) {
+    any = any || (e & RWX) != prot;
+    e = (e & ~RWX) | prot;
+  });
+  if (any) changes++;
 }
 
 // Moves regions and page entries; [to, to + length) must be free or is replaced. Tags stay, so the owner of the space
@@ -217,6 +235,7 @@ void Space::move(uint64_t from, uint64_t length, uint64_t to) {
   auto first = regions_.lower_bound(from), last = regions_.lower_bound(from + length);
   for (auto it = first; it != last; ++it) moved.emplace_back(*it);
   regions_.erase(first, last);
+  freed(from + length);
   for (auto& [start, region] : moved) {
     Region r = region;
     r.end = r.end - from + to;
@@ -242,29 +261,35 @@ void Space::retag(uint64_t start, uint64_t end, uint32_t tag) {
   mergeAround(start, end);
 }
 
-void Space::discard(uint64_t start, uint64_t end) {
-  forEach(start, end, [this](Entry& e, uint64_t) { drop(e); });
-  changes++;
-}
+void Space::discard(uint64_t start, uint64_t end) { dropAll(start, end); }
 
-// The highest gap of `length` bytes inside [low, high), as Linux's top-down search finds it. Regions with guardTag
-// (growable stacks) keep a gap of 256 pages below them.
-int64_t Space::find(uint64_t length, uint64_t low, uint64_t high, uint64_t guardTag) const {
-  constexpr uint64_t STACK_GUARD = 256 * PAGE;
+// The highest gap of `length` bytes inside [low, high), as Linux's top-down search finds it.
+int64_t Space::find(uint64_t length, uint64_t low, uint64_t high) {
   if (high < low || high - low < length) return -1;
   uint64_t top = high;
-  auto it = regions_.lower_bound(high);
+  // Without this, mapping n pages one by one would walk n regions for each.
+  if (high == searchHigh_ && length >= searchLength_) top = searchTop_;
+  auto it = regions_.lower_bound(top);
+  if (it != regions_.end()) top = std::min(top, lowestBelow(it));
   while (true) {
     uint64_t floor = it == regions_.begin() ? 0 : std::prev(it)->second.end;
     if (floor < low) floor = low;
-    if (floor <= top && top - floor >= length) return int64_t(top - length);
-    if (it == regions_.begin()) return -1;
+    bool fits = floor <= top && top - floor >= length;
+    if (fits || it == regions_.begin() || std::prev(it)->first < low + length) {
+      searchHigh_ = high;
+      searchTop_ = top;
+      searchLength_ = length;
+      return fits ? int64_t(top - length) : -1;
+    }
     --it;
-    if (it->first < low + length) return -1;
-    uint64_t start = it->first;
-    if (guardTag && it->second.tag == guardTag) start = start > STACK_GUARD ? start - STACK_GUARD : 0;
-    if (start < top) top = start;
+    top = std::min(top, lowestBelow(it));
   }
+}
+
+// Where free space below a region ends.
+uint64_t Space::lowestBelow(std::map<uint64_t, Region>::const_iterator it) const {
+  if (!it->second.grows) return it->first;
+  return it->first > STACK_GUARD ? it->first - STACK_GUARD : 0;
 }
 
 std::unique_ptr<Space> Space::fork() {

@@ -13,6 +13,7 @@ namespace shimbed {
 
 constexpr uint64_t PAGE = 4096;
 constexpr int PROT_R = 1, PROT_W = 2, PROT_X = 4;
+constexpr uint64_t STACK_GUARD = 256 * PAGE;
 
 enum Access : int { READ = 0, WRITE = 1, FETCH = 2 };
 // What a translation answers when it has no frame to give.
@@ -63,8 +64,9 @@ struct Region {
   uint8_t prot;
   bool shared;
   bool paged;  // pages come from a pager (file or shared memory), not from zero fill
+  bool grows;  // downwards: keeps a gap of STACK_GUARD below it
   bool operator==(const Region& o) const {
-    return tag == o.tag && prot == o.prot && shared == o.shared && paged == o.paged;
+    return tag == o.tag && prot == o.prot && shared == o.shared && paged == o.paged && grows == o.grows;
   }
 };
 
@@ -84,7 +86,7 @@ class Space {
   void move(uint64_t from, uint64_t length, uint64_t to);
   void retag(uint64_t start, uint64_t end, uint32_t tag);
   void discard(uint64_t start, uint64_t end);
-  int64_t find(uint64_t length, uint64_t low, uint64_t high, uint64_t guardTag) const;
+  int64_t find(uint64_t length, uint64_t low, uint64_t high);
   std::unique_ptr<Space> fork();
   // Puts a pager's frame in place; false when the page is no longer one that a pager serves.
   bool install(uint64_t address, uint32_t frame);
@@ -115,6 +117,9 @@ class Space {
   void split(uint64_t at);
   void mergeAround(uint64_t start, uint64_t end);
   void drop(Entry& e);
+  void dropAll(uint64_t start, uint64_t end);
+  void freed(uint64_t end);
+  uint64_t lowestBelow(std::map<uint64_t, Region>::const_iterator it) const;
   void freeTable(Table* t, int level);
 
   Physical& physical_;
@@ -122,6 +127,8 @@ class Space {
   Table* root_;
   std::map<uint64_t, Region> regions_;
   uint64_t resident_ = 0;
+  // What the last search has shown: no gap of searchLength_ bytes lies in [searchTop_, searchHigh_).
+  uint64_t searchHigh_ = 0, searchTop_ = 0, searchLength_ = 0;
   uint64_t lastPage_ = ~uint64_t(0);
   Entry* lastLeaf_ = nullptr;
 };

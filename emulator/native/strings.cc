@@ -2,45 +2,17 @@
 // whole pages, with the same faults.
 #include <cstring>
 
-#include "decode.h"
 #include "engine.h"
 
 namespace shimbed {
 
-// rep movs and rep stos, page by page on guest memory. True when the bytes at rip are such an instruction (the
-// translator was shown a syscall in its place); faults stop with the registers of the iterations done.
-bool Engine::repString(uint64_t rip) {
+// Page by page on guest memory. Faults stop with the registers of the iterations done.
+void Engine::repString(const Decoded& d) {
   EnvHead& h = env.head();
   bool code64 = h.hflags & HF_CS64;
-  uint64_t linear = code64 ? rip : uint32_t(rip + h.segs[CS].base);
-  uint8_t bytes[15];
-  size_t have = 0;
-  for (uint64_t a = linear; have < sizeof bytes; have++, a++) {
-    int64_t at = active_->translate(a, FETCH);
-    if (at < 0) break;
-    bytes[have] = *(physical->base() + at);
-    if (have == 0 && bytes[0] == 0x0f) return false;
-  }
-  Decoded d = decode(bytes, have, code64);
-  if (d.verdict != Verdict::repString) return false;
-  bool opsize = false, adsize = false, rexW = false;
-  int segment = DS;
-  size_t i = 0;
-  for (; i + 1 < d.length; i++) {
-    switch (bytes[i]) {
-      case 0x66: opsize = true; break;
-      case 0x67: adsize = true; break;
-      case 0x26: segment = ES; break;
-      case 0x2e: segment = CS; break;
-      case 0x36: segment = SS; break;
-      case 0x3e: segment = DS; break;
-      case 0x64: segment = FS; break;
-      case 0x65: segment = GS; break;
-      default: break;
-    }
-    if (code64 && (bytes[i] & 0xf8) == 0x48) rexW = true;
-  }
-  uint8_t op = bytes[d.length - 1];
+  bool opsize = d.opsize, adsize = d.adsize, rexW = d.rex & 8;
+  int segment = d.segment >= 0 ? int(d.segment) : int(DS);
+  uint8_t op = d.opcode;
   bool moves = op < 0xa8;
   bool addressWide = code64 && !adsize, address16 = !code64 && ((h.hflags & HF_CS32) ? adsize : !adsize);
   bool operand32 = (h.hflags & HF_CS32) ? !opsize : opsize;
@@ -80,14 +52,14 @@ bool Engine::repString(uint64_t rip) {
     auto touch = [&](uint64_t a, Access access, int64_t& p, int64_t& p2) {
       p = active_->translate(a, access);
       if (p < 0) {
-        pageFault(a, access, p, MMU_USER_IDX);
+        pageFault(a, access, p);
         return false;
       }
       uint64_t last = a + size - 1;
       if (crossing && (a ^ last) >= PAGE) {
         p2 = active_->translate(last & ~(PAGE - 1), access);
         if (p2 < 0) {
-          pageFault(last & ~(PAGE - 1), access, p2, MMU_USER_IDX);
+          pageFault(last & ~(PAGE - 1), access, p2);
           return false;
         }
       }
@@ -96,7 +68,7 @@ bool Engine::repString(uint64_t rip) {
     bool ok = (!moves || touch(s, READ, from, from2)) && touch(t, WRITE, to, to2);
     if (!ok) {
       uc_emu_stop(uc);
-      return true;
+      return;
     }
     beforeWrite(uint32_t(uint64_t(to) / PAGE));
     uint8_t* memory = physical->base();
@@ -135,11 +107,10 @@ bool Engine::repString(uint64_t rip) {
     count -= steps;
     put(rcx, count);
     // A very long copy lets an interrupt in, as the instruction does on hardware.
-    if ((spent += steps) >= (1u << 20) && count) return true;
+    if ((spent += steps) >= (1u << 20) && count) return;
   }
   h.eip += d.length;
   if (!code64) h.eip &= 0xffffffffu;
-  return true;
 }
 
 }  // namespace shimbed

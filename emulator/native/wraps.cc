@@ -11,6 +11,7 @@ extern "C" {
 void tlb_set_page_x86_64(CPUState*, uint64_t vaddr, uint64_t paddr, int prot, int mmuIdx, uint64_t size);
 void tlb_set_dirty_x86_64(CPUState*, uint64_t vaddr);
 void tlb_flush_x86_64(CPUState*);
+void tlb_flush_page_x86_64(CPUState*, uint64_t page);
 void tb_invalidate_phys_range_x86_64(uc_engine*, uint64_t start, uint64_t end);
 bool cpu_restore_state_x86_64(CPUState*, uintptr_t hostPc, bool willExit);
 [[noreturn]] void cpu_loop_exit_x86_64(CPUState*);
@@ -22,6 +23,7 @@ uint32_t __real_cpu_ldub_code_x86_64(void* env, uint64_t address);
 void __real_helper_syscall_x86_64(void* env, int addend);
 void __real_helper_sysenter_x86_64(void* env, int addend);
 uint64_t __real_cpu_get_tsc_x86_64(void* env);
+int __real_cpu_exec_x86_64(uc_engine*, CPUState*);
 [[noreturn]] void __real_abort();
 
 bool __wrap_x86_cpu_tlb_fill_x86_64(CPUState* cpu, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
@@ -37,16 +39,21 @@ void* __wrap_memory_mapping(uc_engine* uc, uint64_t address) {
 }
 
 void __wrap_gen_intermediate_code_x86_64(CPUState* cpu, char* tb, int maxInstructions) {
-  if (Engine* e = currentEngine()) e->prepareTranslation(tb);
+  if (Engine* e = currentEngine()) maxInstructions = e->prepareTranslation(tb, maxInstructions);
   __real_gen_intermediate_code_x86_64(cpu, tb, maxInstructions);
 }
 
 uint32_t __wrap_cpu_ldub_code_x86_64(void* env, uint64_t address) {
-  uint32_t byte = __real_cpu_ldub_code_x86_64(env, address);
   Engine* e = currentEngine();
-  if (!e) return byte;
-  int patched = e->patchedByte(address);
-  return patched < 0 ? byte : uint32_t(patched);
+  int patched = e ? e->patchedByte(address) : -1;
+  return patched < 0 ? __real_cpu_ldub_code_x86_64(env, address) : uint32_t(patched);
+}
+
+// Between uc_emu_start and here libunicorn forgets what was asked of it before.
+int __wrap_cpu_exec_x86_64(uc_engine* uc, CPUState* cpu) {
+  Engine* e = currentEngine();
+  if (e && e->interruptPending()) uc_emu_stop(uc);
+  return __real_cpu_exec_x86_64(uc, cpu);
 }
 
 void __wrap_helper_syscall_x86_64(void* env, int addend) {
@@ -64,6 +71,10 @@ uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
   return e ? e->readTsc() : __real_cpu_get_tsc_x86_64(env);
 }
 
+// libunicorn checks after every load and store whether to leave the block, for faults that do not leave by themselves.
+// Ours do; and an asynchronous stop seen there would run the first half of the block twice.
+void check_exit_request_x86_64(void*) {}
+
 // Some encodings reach an abort() in the translator; for the guest they are undefined instructions.
 [[noreturn]] void __wrap_abort() {
   Engine* e = currentEngine();
@@ -76,6 +87,7 @@ namespace shimbed::internals {
 
 void* firstRegion(uc_engine* uc) { return __real_memory_mapping(uc, 0); }
 void flushTlb(CPUState* cpu) { tlb_flush_x86_64(cpu); }
+void flushTlbPage(CPUState* cpu, uint64_t page) { tlb_flush_page_x86_64(cpu, page); }
 void setPage(CPUState* cpu, uint64_t page, uint64_t physical, int prot, int mmuIdx) {
   tlb_set_page_x86_64(cpu, page, physical, prot, mmuIdx, PAGE);
 }
