@@ -127,13 +127,14 @@ export class Dispatcher {
       if (result === undefined && wait.deadline !== undefined && kernel.clock.now() >= wait.deadline) {
         result = wait.timeout();
       }
-      if (result === undefined && kernel.signals.interrupts(task)) result = wait.interrupted();
+      if (result === undefined && !wait.pause && kernel.signals.interrupts(task)) result = wait.interrupted();
     } catch (error) {
       result = this.#failure(task, error);
     }
     if (result === undefined) return false;
     kernel.scheduler.unpark(task);
-    this.finish(task, result);
+    if (wait.pause) kernel.signals.deliver(task, undefined);
+    else this.finish(task, result);
     return true;
   }
 

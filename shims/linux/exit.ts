@@ -31,7 +31,7 @@ export function exitTask(task: Task, code: number): void {
   kernel.gate.goesOn(task.tid);
   kernel.tasks.delete(task.tid);
   process.tasks.delete(task);
-  process.cpuTime += task.cpuTime;
+  process.cpuTime += task.usedCpu;
   kernel.scheduler.attention = true;
   if (process.tasks.size === 0) endProcess(process, process.status ?? { kind: "exited", code: code & 0xff });
 }
@@ -56,11 +56,11 @@ function endProcess(process: Process, status: ExitStatus): void {
     if (child.ended) kernel.processes.delete(child.pid);
   }
   process.children.clear();
+  kernel.signals.childEnded(process);
   if (parent === undefined) {
     if (kernel.first !== process) kernel.processes.delete(process.pid);
     return;
   }
-  kernel.signals.childEnded(process);
   parent.childEvents.wake();
 }
 

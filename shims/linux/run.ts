@@ -73,7 +73,14 @@ class Runner {
       }
       this.#switchTo(task);
       if (!this.#dispatcher.resume(task)) continue;
-      if (!task.dead) this.#turn(task);
+      // Sent while it was not in the CPU, by another task or a timer.
+      if (!task.dead && task.wait === undefined && signals.interrupts(task)) signals.deliver(task, undefined);
+      if (!task.dead && task.wait === undefined) {
+        task.startedTurn = clock.now();
+        this.#turn(task);
+        task.cpuTime += clock.now() - task.startedTurn;
+        task.startedTurn = clock.now();
+      }
       if (!task.dead && task.wait === undefined) scheduler.ready(task);
       if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0) {
         this.#interrupted = false;
@@ -233,7 +240,7 @@ class Runner {
       for (let task = scheduler.next(); task !== undefined; task = scheduler.next()) {
         this.#switchTo(task);
         if (!this.#dispatcher.resume(task)) continue;
-        if (!task.dead) scheduler.ready(task);
+        if (!task.dead && task.wait === undefined) scheduler.ready(task);
         return true;
       }
       if (this.#signal?.aborted || Date.now() >= this.#wallDeadline) return false;

@@ -1,4 +1,5 @@
 /** What the framework asks of the signal code. */
+import type { KernelSignals } from "./signals/kernel.ts";
 import type { Process, Task } from "./task.ts";
 
 /** A CPU exception of the guest, as the engine saw it. */
@@ -19,6 +20,8 @@ export interface Fault {
 }
 
 export interface SignalPort {
+  /** Queue counts and timers of the whole run. */
+  readonly state: KernelSignals;
   /** Turns an exception of `task` (the current one) into a signal for it: a handler is set up, or the process ends. */
   raiseFault(task: Task, fault: Fault): void;
   /** Sends `task` a signal that a call of its own causes: SIGPIPE, SIGXFSZ. It is delivered when the call is over. */
@@ -30,7 +33,10 @@ export interface SignalPort {
    * becomes of a result -ERESTARTSYS and its kin. Called only when `interrupts` says so or such a result was given.
    */
   deliver(task: Task, result: number | undefined): void;
-  /** A process ended or stopped: SIGCHLD for its parent. */
+  /**
+   * A process ended: its timers stop, and its parent, if it has one, gets SIGCHLD. Where the parent does not care for its children the
+   * process leaves no zombie.
+   */
   childEnded(process: Process): void;
   /** `task` is about to run another program: handlers go back to their default, the alternate stack goes. */
   execed(task: Task): void;

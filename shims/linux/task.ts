@@ -12,11 +12,13 @@ import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
 import { FutexTable } from "./futex.ts";
 import type { Limits } from "./limits.ts";
+import { initialPrctl, type PrctlState } from "./prctl-state.ts";
 import type { Random, RandomStream } from "./random.ts";
 import { ReadOnlyFile } from "./read-only-file.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { SignalPort } from "./signal-port.ts";
-import type { Plan, SyscallTable } from "./table.ts";
+import { ProcessSignals, TaskSignals } from "./signals/state.ts";
+import type { Plan, Result, SyscallTable } from "./table.ts";
 import type { Tracer } from "./tracer.ts";
 import type { FileTable, FsContext, Vfs } from "./vfs/vfs.ts";
 import { type Wait, WaitQueue } from "./wait.ts";
@@ -119,6 +121,9 @@ export class Mm {
   readonly auxv: Uint8Array;
   /** Address of `int $0x80; ret` for sysenter's return; 0 when there is no vDSO. */
   vdsoLanding = 0;
+  /** Where i386 handlers without SA_RESTORER return to: the vDSO's __kernel_sigreturn and __kernel_rt_sigreturn, or 0. */
+  vdsoSigreturn = 0;
+  vdsoRtSigreturn = 0;
   /** What the heap's mappings are known by. */
   readonly heap: Backing = { name: "[heap]", dev: 0, ino: 0 };
   /** Processes that share it. */
@@ -168,7 +173,12 @@ export class Mm {
 /** How a process ended: by `exit` with a status, or killed by a signal. */
 export type ExitStatus =
   | { readonly kind: "exited"; readonly code: number }
-  | { readonly kind: "killed"; readonly signal: number };
+  | {
+      readonly kind: "killed";
+      readonly signal: number;
+      /** Linux would have written a core file, and wait4 says so (WCOREDUMP). */
+      readonly core?: boolean;
+    };
 
 export interface ProcessOptions {
   readonly kernel: Kernel;
@@ -198,8 +208,12 @@ export class Process {
   personality = 0;
   dumpable = true;
   noNewPrivs = false;
+  /** MEMBARRIER_CMD_REGISTER_* it has given. */
+  membarriers = 0;
   nice = 0;
+  readonly prctl: PrctlState = initialPrctl();
   readonly tasks = new Set<Task>();
+  readonly signals = new ProcessSignals();
   /** How it ends or ended; set before `ended` while its tasks are being taken down. */
   status: ExitStatus | undefined;
   /** A zombie, or gone. */
@@ -212,7 +226,7 @@ export class Process {
   execed = false;
   /** Monotonic time of its start, ns. */
   readonly startTime: number;
-  /** Virtual CPU time used by its dead threads and by children waited for, ns. */
+  /** CPU time used by its dead threads and by children waited for, ns. */
   cpuTime = 0;
   childrenCpuTime = 0;
 
@@ -228,6 +242,13 @@ export class Process {
     this.cred = options.cred;
     this.limits = options.limits;
     this.startTime = options.kernel.clock.now();
+  }
+
+  /** CPU time used by all its threads, ns. */
+  get usedCpu(): number {
+    let total = this.cpuTime;
+    for (const task of this.tasks) total += task.usedCpu;
+    return total;
   }
 
   get ppid(): number {
@@ -283,14 +304,27 @@ export class Task {
   compatRobustList = 0;
   rseq: Rseq | undefined;
   pdeathsig = 0;
-  /** Virtual CPU time used, ns. */
+  /** SCHED_* and the priority that belongs to it, as sched_setscheduler set them. */
+  policy = 0;
+  priority = 0;
+  readonly signals = new TaskSignals();
+  /** CPU time used in turns that are over, ns, and when the one in progress began. */
   cpuTime = 0;
+  startedTurn = 0;
+  /** What restart_syscall goes on with. */
+  restart: (() => Result) | undefined;
 
   constructor(process: Process, tid: number) {
     this.kernel = process.kernel;
     this.process = process;
     this.tid = tid;
     this.abi = process.abi;
+  }
+
+  /** CPU time used, ns: virtual time that passed while it was in the CPU. */
+  get usedCpu(): number {
+    const { kernel } = this;
+    return kernel.current === this ? this.cpuTime + kernel.clock.now() - this.startedTurn : this.cpuTime;
   }
 
   get memory(): GuestMemory {

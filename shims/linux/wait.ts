@@ -45,6 +45,8 @@ export interface WaitOptions {
   readonly interrupted?: () => number;
   /** Something outside the run (a terminal, a host pipe) may wake it: the run is not deadlocked while it waits. */
   readonly host?: boolean;
+  /** Not a call's wait but a stopped process's: `attempt` says when it goes on, no signal interrupts it, and no result is written. */
+  readonly pause?: boolean;
   /** Called once when the wait is over for whatever reason: to leave a list, to release a host handle. */
   readonly cleanup?: () => void;
 }
@@ -54,6 +56,7 @@ export class Wait {
   readonly attempt: () => number | undefined;
   readonly deadline: number | undefined;
   readonly host: boolean;
+  readonly pause: boolean;
   readonly #timeout: (() => number) | undefined;
   readonly #interrupted: (() => number) | undefined;
   readonly #cleanup: (() => void) | undefined;
@@ -64,6 +67,7 @@ export class Wait {
     this.attempt = options.attempt;
     this.deadline = options.deadline;
     this.host = options.host ?? false;
+    this.pause = options.pause ?? false;
     this.#timeout = options.timeout;
     this.#interrupted = options.interrupted;
     this.#cleanup = options.cleanup;

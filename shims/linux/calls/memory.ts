@@ -116,7 +116,7 @@ function map(
   if (fixed) {
     if (hint > space.end - length) return task.fail(Errno.ENOMEM, "it would end beyond user space");
     if (hint % PAGE !== 0) return task.fail(Errno.EINVAL, "the address is no multiple of the page size");
-    if (hint < MMAP_MIN_ADDR && !process.cred.privileged) {
+    if (hint < MMAP_MIN_ADDR && !process.cred.superuser) {
       return task.fail(Errno.EPERM, "addresses below mmap_min_addr are for privileged processes");
     }
     if (noReplace && !space.isFree(hint, length)) return task.fail(Errno.EEXIST, "something is mapped there");
@@ -263,7 +263,7 @@ function mlock(task: Task, at: number, given: number): number {
   const length = pageUp(given + (at % PAGE));
   if (start + length > 2 ** (8 * task.abi.word)) return 0;
   const limit = process.limits.soft(Resource.RLIMIT_MEMLOCK);
-  if (!process.cred.privileged) {
+  if (!process.cred.superuser) {
     if (limit === 0) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
     if (length > limit) return task.fail(Errno.ENOMEM, "RLIMIT_MEMLOCK is reached");
   }

@@ -1,0 +1,51 @@
+/** Every system call there is a row for. */
+import { i386, x86_64 } from "../abi.ts";
+import { type Row, SyscallTable } from "../table.ts";
+import { attributeCalls } from "./attributes.ts";
+import { directoryCalls } from "./directory.ts";
+import { fdCalls } from "./fd.ts";
+import { fileCalls } from "./file.ts";
+import { futexCalls } from "./futex.ts";
+import { idCalls } from "./ids.ts";
+import { ioctlCalls } from "./ioctl.ts";
+import { memoryCalls } from "./memory.ts";
+import { openCalls } from "./open.ts";
+import { pathCalls } from "./path.ts";
+import { pollCalls } from "./poll.ts";
+import { prctlCalls } from "./prctl.ts";
+import { processCalls } from "./process.ts";
+import { remapCalls } from "./remap.ts";
+import { statCalls } from "./stat.ts";
+import { systemCalls } from "./system.ts";
+import { threadCalls } from "./thread.ts";
+import { timeCalls } from "./time.ts";
+import { tlsCalls } from "./tls.ts";
+import { transferCalls } from "./transfer.ts";
+
+const rows: readonly Row[] = [
+  ...attributeCalls,
+  ...directoryCalls,
+  ...fdCalls,
+  ...fileCalls,
+  ...futexCalls,
+  ...idCalls,
+  ...ioctlCalls,
+  ...memoryCalls,
+  ...openCalls,
+  ...pathCalls,
+  ...pollCalls,
+  ...prctlCalls,
+  ...processCalls,
+  ...remapCalls,
+  ...statCalls,
+  ...systemCalls,
+  ...threadCalls,
+  ...timeCalls,
+  ...tlsCalls,
+  ...transferCalls,
+];
+
+/** The table of a kernel with all calls. */
+export function fullTable(): SyscallTable {
+  return new SyscallTable(rows, [x86_64, i386]);
+}
