@@ -1,5 +1,8 @@
 import {
+  type DecodedDescriptor,
+  decodeDescriptor,
   fromDescriptor,
+  GDT_ENTRIES,
   type GdtLayoutInfo,
   gdtLayouts,
   isEmpty,
@@ -75,6 +78,8 @@ class DirectToken implements PunchthroughToken {
       case "SetLdtEntry":
         // A 32-bit kernel also reloads FS when it returns to user mode.
         return setLdtEntry(cpu, request.desc, request.legacy, layout === "i386" ? LDT_REFRESH_I386 : LDT_REFRESH);
+      case "LoadSelectors":
+        return loadSelectors(cpu, request.selectors);
       case "ClearTls":
         return clearTls(privileged, info);
     }
@@ -153,6 +158,42 @@ function setLdtEntry(cpu: PlatformCpu, desc: UserDesc, legacy: boolean, refresh:
     if ((selector & 4) !== 0) reload(privileged, segment, selector);
   }
   return DONE;
+}
+
+const Vector = { NP: 11, SS: 12, GP: 13 } as const;
+
+/** reload_segments of signal_32.c, and the IRET that loads CS and then SS. */
+function loadSelectors(cpu: PlatformCpu, selectors: Readonly<Partial<Record<SegmentName, number>>>): Result {
+  const { privileged } = cpu;
+  for (const segment of ["gs", "fs", "ds", "es"] as const) {
+    const selector = selectors[segment];
+    if (selector !== undefined) reload(privileged, segment, selector);
+  }
+  const old = cpu.selector("cs");
+  const { cs = old, ss = cpu.selector("ss") } = selectors;
+  if (cs !== old && !privileged.loadSelector("cs", cs)) return refused(privileged, cs, Vector.NP);
+  if (selectors.ss !== undefined && !privileged.loadSelector("ss", ss)) {
+    if (cs !== old) privileged.loadSelector("cs", old);
+    return refused(privileged, ss, Vector.SS);
+  }
+  return DONE;
+}
+
+/** What IRET raises for a selector: `absent` where all is right but the present bit. */
+function refused(privileged: PrivilegedState, selector: number, absent: number): Result {
+  const index = selector >> 3;
+  let raw = 0n;
+  if ((selector & 4) !== 0) raw = index < privileged.ldtSize ? privileged.ldtEntry(index) : 0n;
+  else if (index < GDT_ENTRIES) raw = privileged.gdtEntry(index);
+  const right = (selector & 3) === 3 && isUserSegment(decodeDescriptor(raw), absent === Vector.NP);
+  const vector = right ? absent : Vector.GP;
+  return { kind: "ok", value: (BigInt(vector) << 16n) | BigInt(selector & 0xfffc) };
+}
+
+/** Fit for CS (or else SS) in ring 3, present or not. */
+function isUserSegment(descriptor: DecodedDescriptor, code: boolean): boolean {
+  if (descriptor.type === "system" || descriptor.dpl !== 3) return false;
+  return code ? descriptor.type === "code" : descriptor.type === "data" && descriptor.writable;
 }
 
 /**

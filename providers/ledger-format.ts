@@ -66,6 +66,8 @@ function formatSuccess(record: LedgerRecord, value: bigint, desc: UserDesc | und
   const { request } = record;
   if (request.kind === "GetFsBase" || request.kind === "GetGsBase") return `= ${hex(value)}`;
   if (request.kind === "GetThreadArea" && desc !== undefined) return `= ${formatUserDesc(desc)}`;
+  if (request.kind === "LoadSelectors" && value !== 0n)
+    return `refused with vector ${value >> 16n}, error code ${hex(value & 0xffffn)}`;
   const changes = formatChanges(record.before, record.after);
   return changes.length === 0 ? "nothing changed" : changes.join(", ");
 }
@@ -82,6 +84,10 @@ function formatRequest(request: Request): string {
       return `${request.kind} ${formatUserDesc(request.desc)}${request.legacy ? " (legacy)" : ""}`;
     case "GetThreadArea":
       return `${request.kind} ${request.entry_number}`;
+    case "LoadSelectors": {
+      const parts = Object.entries(request.selectors).map(([segment, selector]) => `${segment}=${hex(selector)}`);
+      return `${request.kind} ${parts.join(" ")}`;
+    }
     default:
       return request.kind;
   }

@@ -1,8 +1,11 @@
 import type { UserDesc } from "../emulator/descriptors.ts";
+import type { SegmentName } from "../emulator/privileged.ts";
 
 /**
  * What a shim may ask of a platform: every change of thread-local storage a guest causes, and the reads that belong to
- * it. `legacy` is `modify_ldt` function 1; otherwise function 0x11.
+ * it. `legacy` is `modify_ldt` function 1; otherwise function 0x11. `LoadSelectors` is what a kernel does around a signal
+ * handler: a data segment that does not load becomes null; where CS or SS does not load, both stay and the value is the
+ * exception that the return to user mode raises, `vector << 16 | error code`.
  */
 export type Request =
   | { kind: "SetFsBase"; address: bigint }
@@ -12,6 +15,7 @@ export type Request =
   | { kind: "SetThreadArea"; desc: UserDesc }
   | { kind: "GetThreadArea"; entry_number: number }
   | { kind: "SetLdtEntry"; desc: UserDesc; legacy: boolean }
+  | { kind: "LoadSelectors"; selectors: Readonly<Partial<Record<SegmentName, number>>> }
   | { kind: "ClearTls" };
 
 /** Who asks: the guest thread, the guest instruction that trapped, and the system call (or shim event) it made. */

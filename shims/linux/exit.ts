@@ -1,5 +1,6 @@
 /** The end of tasks and processes: what Linux undoes, gives back and tells the parent (kernel/exit.c). */
 import { MemoryFault } from "../../emulator/errors.ts";
+import { abandonSignals } from "./signals/send.ts";
 import type { ExitStatus, Process, Task } from "./task.ts";
 
 /** Zeroes and wakes the word of set_tid_address, as a thread's end does when others still share its memory (mm_release). */
@@ -31,6 +32,7 @@ export function exitTask(task: Task, code: number): void {
   kernel.gate.goesOn(task.tid);
   kernel.tasks.delete(task.tid);
   process.tasks.delete(task);
+  abandonSignals(task);
   process.cpuTime += task.usedCpu;
   kernel.scheduler.attention = true;
   if (process.tasks.size === 0) endProcess(process, process.status ?? { kind: "exited", code: code & 0xff });

@@ -2,8 +2,7 @@
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
 import { captureState } from "../../providers/state.ts";
-import { exitProcess } from "./exit.ts";
-import type { Fault, SignalPort } from "./signal-port.ts";
+import type { Fault } from "./signal-port.ts";
 import type { Task } from "./task.ts";
 
 /** Signals that exceptions become, asm/signal.h. */
@@ -96,53 +95,4 @@ function instruction(task: Task, pc: number, disassemble: Disassemble | undefine
       .toString("hex")
       .replace(/(..)(?=.)/g, "$1 ")}`
   );
-}
-
-/** Signals for a run without signal handlers: every exception ends the process as its default action does. */
-export class FatalSignals implements SignalPort {
-  readonly #report: (lines: readonly string[]) => void;
-  readonly #disassemble: Disassemble | undefined;
-  readonly #pending = new Map<Task, number>();
-
-  constructor(report: (lines: readonly string[]) => void, disassemble?: Disassemble) {
-    this.#report = report;
-    this.#disassemble = disassemble;
-  }
-
-  raiseFault(task: Task, fault: Fault): void {
-    this.#report(faultReport(task, fault, this.#disassemble));
-    exitProcess(task.process, { kind: "killed", signal: signalOf(fault).number });
-  }
-
-  send(task: Task, signal: number): void {
-    this.#pending.set(task, signal);
-  }
-
-  interrupts(task: Task): boolean {
-    return this.#pending.size > 0 && this.#pending.has(task);
-  }
-
-  deliver(task: Task, result: number | undefined): void {
-    const signal = this.#pending.get(task);
-    if (signal !== undefined) {
-      this.#pending.delete(task);
-      exitProcess(task.process, { kind: "killed", signal });
-      return;
-    }
-    // Reached for a restart result without a signal only: the guest's own instruction makes the call again. `syscall`,
-    // `int 0x80`, and the one at the landing pad for `sysenter` all have two bytes.
-    if (result === undefined) return;
-    task.cpu.setReg(Reg.rax, task.callNumber);
-    task.cpu.setReg(Reg.rip, task.cpu.reg(Reg.rip) - 2);
-  }
-
-  childEnded(): void {}
-
-  execed(): void {}
-
-  nextTimer(): number {
-    return Number.POSITIVE_INFINITY;
-  }
-
-  runTimers(): void {}
 }

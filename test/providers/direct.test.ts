@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { decodeDescriptor, type GdtLayout, toDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
+import type { SegmentName } from "../../emulator/privileged.ts";
 import { DirectProvider } from "../../providers/direct.ts";
 import type { Request, Result } from "../../providers/requests.ts";
 import { fakePlatform } from "./fake-cpu.ts";
@@ -95,6 +96,33 @@ describe("provider direct", () => {
     expect(cpu.gdt.slice(12, 15)).toEqual([0n, 0n, 0n]);
     expect(cpu.ldtSize).toBe(0);
     expect([cpu.selectors.fs, cpu.selectors.gs, cpu.fsBase, cpu.gsBase]).toEqual([0, 0, 0n, 0n]);
+  });
+});
+
+describe("selectors around a signal handler", () => {
+  const load = (selectors: Partial<Record<SegmentName, number>>) => ({ kind: "LoadSelectors", selectors }) as const;
+
+  test("data segments that do not load become null", () => {
+    const { cpu, ask } = setup();
+    ask({ kind: "SetThreadArea", desc: flat(12, 0x1000) });
+    expect(ask(load({ gs: 0x63, fs: 0x6b, es: 0x2b }))).toEqual({ kind: "ok", value: 0n });
+    expect([cpu.selectors.gs, cpu.gsBase, cpu.selectors.fs, cpu.selectors.es]).toEqual([0x63, 0x1000n, 0, 0x2b]);
+  });
+
+  test("CS and SS that do not load stay both, and the exception of the return is told", () => {
+    const { cpu, ask } = setup();
+    const absent = { ...flat(0), seg_not_present: true };
+    ask({ kind: "SetLdtEntry", desc: { ...absent, contents: 2 }, legacy: false });
+    ask({ kind: "SetLdtEntry", desc: { ...absent, entry_number: 1 }, legacy: false });
+    const refused = (vector: number, code: number) => ({ kind: "ok", value: (BigInt(vector) << 16n) | BigInt(code) });
+    expect(ask(load({ cs: 7, ss: 0x2b }))).toEqual(refused(11, 4));
+    expect(ask(load({ cs: 0x23, ss: 0xf }))).toEqual(refused(12, 0xc));
+    expect(ask(load({ cs: 0x23, ss: 0x23 }))).toEqual(refused(13, 0x20));
+    expect(ask(load({ cs: 3 }))).toEqual(refused(13, 0));
+    expect(ask(load({ cs: 0x1003 }))).toEqual(refused(13, 0x1000));
+    expect([cpu.selectors.cs, cpu.selectors.ss]).toEqual([0x33, 0x2b]);
+    expect(ask(load({ cs: 0x23, ss: 0x2b }))).toEqual({ kind: "ok", value: 0n });
+    expect(cpu.selectors.cs).toBe(0x23);
   });
 });
 

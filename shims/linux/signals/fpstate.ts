@@ -1,0 +1,110 @@
+/**
+ * x87 and SSE state in a signal frame, as a kernel on a CPU with FXSR and without XSAVE writes it (arch/x86/kernel/fpu/signal.c,
+ * regset.c): on x86-64 the FXSAVE image; on i386 an FSAVE header of 112 bytes before it.
+ */
+import type { Cpu } from "../../../emulator/cpu.ts";
+import type { GuestMemory } from "../../../emulator/memory.ts";
+
+const FXSAVE_BYTES = 512;
+/** FXSAVE leaves the rest of its area to software, which here writes nothing. */
+const FXSAVE_WRITTEN = 464;
+/** `struct _fpstate_32` up to its FXSAVE image. */
+const FSAVE_BYTES = 112;
+/** Says that an FXSAVE image follows (X86_FXSR_MAGIC). */
+const FXSR_MAGIC = 0;
+const FCW_INIT = 0x37f;
+const MXCSR_INIT = 0x1f80;
+const MXCSR_AT = 24;
+const XMM_ST_AT = 32;
+
+function alignDown(value: number, to: number): number {
+  return Math.floor(value / to) * to;
+}
+
+/** Where the state goes below `sp`: the image itself lies on a multiple of 64 (fpu__alloc_mathframe). */
+export function placeFpu(sp: number, narrow: boolean): number {
+  const image = alignDown(sp - FXSAVE_BYTES, 64);
+  return narrow ? image - FSAVE_BYTES : image;
+}
+
+/** @throws MemoryFault */
+export function saveFpu(cpu: Cpu, memory: GuestMemory, at: number, narrow: boolean): void {
+  const image = cpu.fxsave();
+  if (narrow) {
+    memory.write(at, fsaveHeader(cpu, image));
+    memory.write(at + FSAVE_BYTES, image.subarray(0, FXSAVE_WRITTEN));
+  } else memory.write(at, image.subarray(0, FXSAVE_WRITTEN));
+}
+
+/** convert_from_fxsr on a 64-bit kernel, which puts CS and DS where the pointers' segments were. */
+function fsaveHeader(cpu: Cpu, image: Uint8Array): Uint8Array {
+  const fx = new DataView(image.buffer, image.byteOffset);
+  const header = new Uint8Array(FSAVE_BYTES);
+  const view = new DataView(header.buffer);
+  const status = fx.getUint16(2, true);
+  view.setUint32(0, 0xffff_0000 | fx.getUint16(0, true), true);
+  view.setUint32(4, 0xffff_0000 | status, true);
+  view.setUint32(8, tagWord(image, status), true);
+  view.setUint32(12, fx.getUint32(8, true), true);
+  view.setUint32(16, cpu.selector("cs"), true);
+  view.setUint32(20, fx.getUint32(16, true), true);
+  view.setUint32(24, 0xffff_0000 | cpu.selector("ds"), true);
+  for (let i = 0; i < 8; i++) header.set(image.subarray(XMM_ST_AT + 16 * i, XMM_ST_AT + 16 * i + 10), 28 + 10 * i);
+  view.setUint16(108, status, true);
+  view.setUint16(110, FXSR_MAGIC, true);
+  return header;
+}
+
+/** The two-bit tags of FSAVE (valid 0, zero 1, special 2, empty 3) from FXSAVE's one-bit ones and the registers. */
+function tagWord(image: Uint8Array, status: number): number {
+  const view = new DataView(image.buffer, image.byteOffset);
+  const top = (status >> 11) & 7;
+  const used = image[4] ?? 0;
+  let tags = 0;
+  for (let i = 0; i < 8; i++) {
+    let tag = 3;
+    if (used & (1 << i)) {
+      const at = XMM_ST_AT + 16 * ((i - top) & 7);
+      const exponent = view.getUint16(at + 8, true) & 0x7fff;
+      const high = view.getUint32(at + 4, true);
+      const low = view.getUint32(at, true);
+      if (exponent === 0x7fff) tag = 2;
+      else if (exponent === 0) tag = high === 0 && low === 0 ? 1 : 2;
+      else tag = high & 0x8000_0000 ? 0 : 2;
+    }
+    tags |= tag << (2 * i);
+  }
+  return 0xffff_0000 | tags;
+}
+
+/** The state a new program and a signal handler start with (fpu__clear_user_states). */
+export function resetFpu(cpu: Cpu): void {
+  const image = new Uint8Array(FXSAVE_BYTES);
+  const view = new DataView(image.buffer);
+  view.setUint16(0, FCW_INIT, true);
+  view.setUint32(MXCSR_AT, MXCSR_INIT, true);
+  cpu.fxrstor(image);
+}
+
+/**
+ * Loads the state a frame holds; none at address 0. False where it is no state the CPU takes; it is reset then.
+ * @throws MemoryFault
+ */
+export function restoreFpu(cpu: Cpu, memory: GuestMemory, at: number, narrow: boolean): boolean {
+  resetFpu(cpu);
+  if (at === 0) return true;
+  if (!narrow) return cpu.fxrstor(memory.bytes(at, FXSAVE_BYTES));
+  const header = memory.bytes(at, FSAVE_BYTES);
+  const image = memory.bytes(at + FSAVE_BYTES, FXSAVE_BYTES);
+  // The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr).
+  const view = new DataView(header.buffer, header.byteOffset);
+  const fx = new DataView(image.buffer, image.byteOffset);
+  fx.setUint16(0, view.getUint16(0, true), true);
+  fx.setUint16(2, view.getUint16(4, true), true);
+  const tags = view.getUint16(8, true);
+  let used = 0;
+  for (let i = 0; i < 8; i++) if (((tags >> (2 * i)) & 3) !== 3) used |= 1 << i;
+  image[4] = used;
+  for (let i = 0; i < 8; i++) image.set(header.subarray(28 + 10 * i, 38 + 10 * i), XMM_ST_AT + 16 * i);
+  return cpu.fxrstor(image);
+}

@@ -1,0 +1,8 @@
+/** What all processes of a run share about signals. */
+import { QueueCounts } from "./pending.ts";
+import { TimerList } from "./timers.ts";
+
+export class KernelSignals {
+  readonly counts = new QueueCounts();
+  readonly timers = new TimerList();
+}

@@ -1,0 +1,90 @@
+/** Signals that were sent and not yet taken: of one thread, or of a process. */
+import type { SigInfo } from "./siginfo.ts";
+import { SignalSet } from "./signal-set.ts";
+
+/** A timer whose expiry is in the queue; it learns when the signal is taken or thrown away. */
+export interface QueuedTimer {
+  /** The signal is being delivered: re-arms, and answers the number of further expirations meanwhile (si_overrun). */
+  delivered(): number;
+  flushed(): void;
+}
+
+interface Queued {
+  readonly info: SigInfo;
+  readonly timer: QueuedTimer | undefined;
+  /** Counts against RLIMIT_SIGPENDING of this user. */
+  readonly uid: number;
+}
+
+/** How many signals each user has queued, over all processes (RLIMIT_SIGPENDING). */
+export class QueueCounts {
+  readonly #counts = new Map<number, number>();
+
+  of(uid: number): number {
+    return this.#counts.get(uid) ?? 0;
+  }
+
+  change(uid: number, by: number): void {
+    this.#counts.set(uid, this.of(uid) + by);
+  }
+}
+
+export class PendingSignals {
+  readonly set = new SignalSet();
+  #queue: Queued[] = [];
+
+  /** Queues information about a signal. */
+  push(counts: QueueCounts, uid: number, info: SigInfo, timer?: QueuedTimer): void {
+    this.#queue.push({ info, timer, uid });
+    this.set.add(info.signal);
+    counts.change(uid, 1);
+  }
+
+  /**
+   * Takes the first queued `signal`. Undefined when nothing was queued for it (no room was left): its information is lost.
+   */
+  take(counts: QueueCounts, signal: number): Queued | undefined {
+    const index = this.#queue.findIndex((queued) => queued.info.signal === signal);
+    if (index < 0) {
+      this.set.delete(signal);
+      return undefined;
+    }
+    const [taken] = this.#queue.splice(index, 1);
+    if (!this.#queue.some((queued) => queued.info.signal === signal)) this.set.delete(signal);
+    if (taken !== undefined) counts.change(taken.uid, -1);
+    return taken;
+  }
+
+  /** Throws away all signals of a set. */
+  flush(counts: QueueCounts, signals: SignalSet): void {
+    if (this.set.intersection(signals).isEmpty) return;
+    this.#drop(counts, (queued) => signals.has(queued.info.signal));
+    this.set.lo &= ~signals.lo;
+    this.set.hi &= ~signals.hi;
+  }
+
+  /** Throws away what a deleted timer queued. */
+  forget(counts: QueueCounts, timer: QueuedTimer): void {
+    const queued = this.#queue.find((one) => one.timer === timer);
+    if (queued === undefined) return;
+    this.#drop(counts, (one) => one.timer === timer);
+    const { signal } = queued.info;
+    if (!this.#queue.some((one) => one.info.signal === signal)) this.set.delete(signal);
+  }
+
+  clear(counts: QueueCounts): void {
+    this.flush(counts, new SignalSet(-1, -1));
+  }
+
+  #drop(counts: QueueCounts, which: (queued: Queued) => boolean): void {
+    const kept: Queued[] = [];
+    for (const queued of this.#queue) {
+      if (!which(queued)) kept.push(queued);
+      else {
+        counts.change(queued.uid, -1);
+        queued.timer?.flushed();
+      }
+    }
+    this.#queue = kept;
+  }
+}
