@@ -52,7 +52,8 @@ function changeOwner(task: Task, inode: Inode, uid: number, gid: number): number
   const mayUser = uid === KEEP || cred.superuser || (inode.uid === cred.uid && uid === inode.uid);
   const mayGroup = gid === KEEP || cred.superuser || (inode.uid === cred.uid && (group || gid === inode.gid));
   if (!mayUser || !mayGroup) fail(Errno.EPERM, "only root gives files away");
-  if (uid !== KEEP || gid !== KEEP) inode.mode = withoutSetId(inode.mode);
+  // Even when neither changes, as Linux has it.
+  inode.mode = withoutSetId(inode.mode);
   inode.setOwner(uid === KEEP ? inode.uid : uid, gid === KEEP ? inode.gid : gid);
   return 0;
 }

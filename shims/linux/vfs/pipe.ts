@@ -1,16 +1,17 @@
 import { Errno } from "../errno.ts";
 import { WaitQueue } from "../wait.ts";
-import { O_NONBLOCK, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "./flags.ts";
+import { PAGE, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "./flags.ts";
 import type { Entry } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
 
-/** pipe(7): writes up to this size are not mixed with others. */
-export const PIPE_BUF = 4096;
-const DEFAULT_CAPACITY = 65536;
-/** /proc/sys/fs/pipe-max-size. */
-const MAX_CAPACITY = 1_048_576;
+const DEFAULT_SLOTS = 16;
+/** /proc/sys/fs/pipe-max-size, in pages. */
+const MAX_SLOTS = 256;
 
-/** The bytes between the two ends of a pipe: a ring that grows up to its capacity. */
+/**
+ * The bytes between the two ends of a pipe, counted in slots of a page as Linux does (fs/pipe.c): a slot that is read in part
+ * stays taken, and only the odd part of a write shares the slot before it. How much a write takes depends on it.
+ */
 export class Pipe {
   readonly readable = new WaitQueue();
   readonly writable = new WaitQueue();
@@ -19,38 +20,43 @@ export class Pipe {
   /** How often either side was opened: an open of a FIFO waits for the other side to have come, even if it left again. */
   readerOpens = 0;
   writerOpens = 0;
-  #capacity = DEFAULT_CAPACITY;
-  #ring = new Uint8Array(PIPE_BUF);
+  #slots = DEFAULT_SLOTS;
+  /** Bytes left in each taken slot, oldest first. */
+  readonly #taken: number[] = [];
+  /** Where the data of the newest slot ends in its page. */
+  #lastEnd = PAGE;
+  #ring = new Uint8Array(PAGE);
   #head = 0;
   #length = 0;
 
   get capacity(): number {
-    return this.#capacity;
+    return this.#slots * PAGE;
   }
 
   get length(): number {
     return this.#length;
   }
 
+  /** Bytes in free slots. */
   get room(): number {
-    return this.#capacity - this.#length;
+    return (this.#slots - this.#taken.length) * PAGE;
   }
 
   /** F_SETPIPE_SZ: rounded up to a power of two pages. @returns the new capacity or a negative errno */
-  resize(wanted: number, privileged: boolean): number {
+  resize(wanted: number, superuser: boolean): number {
     if (wanted > 2 ** 31) return -Errno.EINVAL;
-    let capacity = PIPE_BUF;
-    while (capacity < wanted) capacity *= 2;
-    if (capacity > MAX_CAPACITY && !privileged) return -Errno.EPERM;
-    if (capacity < this.#length) return -Errno.EBUSY;
-    this.#capacity = capacity;
+    let slots = 1;
+    while (slots * PAGE < wanted) slots *= 2;
+    if (slots > MAX_SLOTS && !superuser) return -Errno.EPERM;
+    if (slots < this.#taken.length) return -Errno.EBUSY;
+    this.#slots = slots;
     this.writable.wake();
-    return capacity;
+    return this.capacity;
   }
 
   read(into: Uint8Array): number {
     const count = this.peek(into);
-    if (count > 0) this.consume(count);
+    if (count > 0) this.#consume(count);
     return count;
   }
 
@@ -63,33 +69,55 @@ export class Pipe {
     return count;
   }
 
-  consume(count: number): void {
-    this.#head = (this.#head + count) % this.#ring.length;
-    this.#length -= count;
-    this.writable.wake();
-  }
-
   unread(bytes: Uint8Array): void {
     this.#reserve(this.#length + bytes.length);
     this.#head = (this.#head - bytes.length + this.#ring.length) % this.#ring.length;
     this.#copyIn(this.#head, bytes);
     this.#length += bytes.length;
+    this.#taken.unshift(bytes.length);
     this.readable.wake();
   }
 
-  /** Takes as much as fits, but all or nothing up to PIPE_BUF. @returns the count, 0 when it must wait */
+  /** Takes as much as fits; up to a page (PIPE_BUF) all or nothing. @returns the count, 0 when it must wait */
   write(from: Uint8Array): number {
-    const { room } = this;
-    const count = from.length <= room ? from.length : from.length <= PIPE_BUF ? 0 : room;
+    const odd = from.length % PAGE;
+    let count = 0;
+    const newest = this.#taken.length - 1;
+    if (odd > 0 && newest >= 0 && this.#lastEnd + odd <= PAGE) {
+      this.#taken[newest] = (this.#taken[newest] ?? 0) + odd;
+      this.#lastEnd += odd;
+      count = odd;
+    }
+    while (count < from.length && this.#taken.length < this.#slots) {
+      const piece = Math.min(PAGE, from.length - count);
+      this.#taken.push(piece);
+      this.#lastEnd = piece;
+      count += piece;
+    }
     if (count === 0) return 0;
     this.#reserve(this.#length + count);
-    this.#copyIn(
-      (this.#head + this.#length) % this.#ring.length,
-      count === from.length ? from : from.subarray(0, count),
-    );
+    const tail = (this.#head + this.#length) % this.#ring.length;
+    this.#copyIn(tail, count === from.length ? from : from.subarray(0, count));
     this.#length += count;
     this.readable.wake();
     return count;
+  }
+
+  #consume(count: number): void {
+    this.#head = (this.#head + count) % this.#ring.length;
+    this.#length -= count;
+    let left = count;
+    let gone = 0;
+    for (const [index, length] of this.#taken.entries()) {
+      if (length > left) {
+        this.#taken[index] = length - left;
+        break;
+      }
+      left -= length;
+      gone++;
+    }
+    this.#taken.splice(0, gone);
+    if (gone > 0) this.writable.wake();
   }
 
   #copyIn(at: number, bytes: Uint8Array): void {
@@ -174,7 +202,7 @@ export class PipeOpen extends OpenFile {
       if (pipe.writers === 0 && pipe.writerOpens > 0) events |= POLLHUP;
     }
     if (this.writable) {
-      if (pipe.room >= PIPE_BUF) events |= POLLOUT | POLLWRNORM;
+      if (pipe.room > 0) events |= POLLOUT | POLLWRNORM;
       if (pipe.readers === 0) events |= POLLERR;
     }
     return events;
@@ -182,10 +210,6 @@ export class PipeOpen extends OpenFile {
 
   override available(): number {
     return this.pipe.length;
-  }
-
-  get nonblocking(): boolean {
-    return (this.flags & O_NONBLOCK) !== 0;
   }
 
   protected override closed(): void {

@@ -1,4 +1,5 @@
 import { Errno } from "../errno.ts";
+import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, S_IFDIR, S_IFLNK, S_IFREG } from "./flags.ts";
 import { DirectoryInode, Entry, type FileSystem, Inode, LinkInode } from "./inode.ts";
 import { OpenFile, seekTo } from "./open-file.ts";
@@ -35,6 +36,10 @@ export class ProcDirectory extends DirectoryInode {
     const entry = new Entry(name, at, inode);
     this.#entries.set(name, entry);
     return entry;
+  }
+
+  override make(): Entry {
+    return fail(Errno.ENOENT, "/proc makes its own files");
   }
 
   list(at: Entry): Entry[] {
