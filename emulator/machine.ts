@@ -1,4 +1,5 @@
 import { Cpu, type CpuContext } from "./cpu.ts";
+import { type GdtLayout, initialGdt } from "./descriptors.ts";
 import { TestbedError } from "./errors.ts";
 import { AddressSpace } from "./memory.ts";
 import { loadNative, type NativeAddon, type NativeEngine } from "./native.ts";
@@ -9,6 +10,8 @@ export interface MachineOptions {
   maxMemory?: number;
   /** CR4.FSGSBASE, which Linux sets since 5.9: guests may use RDFSBASE and its like. True when left out. */
   fsgsbase?: boolean;
+  /** Whose selectors and TLS entries the GDT has: Linux on x86-64 when left out, or a native i386 Linux. */
+  gdt?: GdtLayout;
 }
 
 /** A machine as it was at one moment: every address space, and the context the CPU was in. */
@@ -38,6 +41,9 @@ export class Machine {
     this.physical = new PhysicalMemory(this.#engine, windowBytes);
     if (options.maxMemory !== undefined) this.physical.limit(options.maxMemory);
     this.#engine.setFsGsBase(options.fsgsbase ?? true);
+    initialGdt(options.gdt ?? "x86_64").forEach((descriptor, index) => {
+      this.#engine.setGdtEntry(index, descriptor);
+    });
   }
 
   /** An empty address space whose user part ends at `end` (exclusive, page aligned). */
