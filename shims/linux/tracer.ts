@@ -8,5 +8,7 @@ export interface Tracer {
   leave(task: Task, result: number | undefined): void;
   /** The task waits; other tasks run before `leave`. */
   block(task: Task): void;
+  /** A signal is about to be delivered; `text` is strace's: `SIGSEGV {si_signo=SIGSEGV, …}`. */
+  signal(task: Task, text: string): void;
   ended(process: Process, status: ExitStatus): void;
 }
