@@ -23,7 +23,7 @@ const OpenFlags: readonly (readonly [string, number])[] = [
 const ACCESS = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"] as const;
 
 /** `O_RDONLY|O_CLOEXEC`: the access mode is no bit of its own. */
-export function openFlagsText(value: number): string {
+function openFlagsText(value: number): string {
   const access = ACCESS[value & 3] ?? "O_RDONLY";
   const rest = value & ~3;
   return rest === 0 ? access : `${access}|${flagText("O_", OpenFlags, rest >>> 0)}`;

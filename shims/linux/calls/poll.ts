@@ -2,6 +2,8 @@
 import { Errno } from "../errno.ts";
 import { int, type Kind, pointer, size, uint } from "../kinds.ts";
 import { arrayText, pointsTo } from "../kinds-memory.ts";
+import { setBlocked } from "../signals/send.ts";
+import { SignalSet } from "../signals/signal-set.ts";
 import { type Struct, structIn, timespec, timespec64, timeval } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -73,7 +75,7 @@ function pollOn(
   address: number,
   count: number,
   timeout: number | undefined,
-  finish: (left: number) => void,
+  finish: (left: number, result: number) => void,
 ): Result {
   if (count > descriptorLimit(task)) fail(Errno.EINVAL, "more descriptors than RLIMIT_NOFILE");
   const { memory, process } = task;
@@ -121,26 +123,58 @@ function leftWriter(task: Task, address: number, layout: TimeLayout): (left: num
   };
 }
 
-function checkMask(address: number, bytes: number): void {
-  if (address !== 0 && bytes !== 8) fail(Errno.EINVAL, "a signal set has 8 bytes");
+/**
+ * Runs a wait under another signal mask (ppoll, pselect6). The old mask is back when the call is over; after a signal the
+ * delivery puts it back, so that the handler may run first.
+ * @param address of the mask; 0 leaves the mask alone
+ */
+function masked(task: Task, address: number, bytes: number, start: (over: (result: number) => void) => Result): Result {
+  if (address === 0) return start(() => {});
+  if (bytes !== 8) fail(Errno.EINVAL, "a signal set has 8 bytes");
+  const { memory, signals } = task;
+  const mask = new SignalSet(memory.u32(address), memory.u32(address + 4));
+  signals.saved = signals.blocked;
+  setBlocked(task, mask);
+  const restore = () => {
+    const { saved } = signals;
+    if (saved === undefined) return;
+    signals.saved = undefined;
+    setBlocked(task, saved);
+  };
+  try {
+    return start((result) => {
+      if (result !== -Errno.EINTR) restore();
+    });
+  } catch (error) {
+    restore();
+    throw error;
+  }
 }
 
-function ppollOn(
-  task: Task,
-  fds: number,
-  count: number,
-  time: number,
-  mask: number,
-  bytes: number,
-  layout: TimeLayout,
-): Result {
-  checkMask(mask, bytes);
-  return pollOn(task, fds, count, spanAt(task, time, layout), leftWriter(task, time, layout));
+interface PollRequest {
+  readonly fds: number;
+  readonly count: number;
+  readonly time: number;
+  readonly mask: number;
+  readonly bytes: number;
 }
 
-const ppoll = fileCall((task, fds, count, time, mask, bytes) => ppollOn(task, fds, count, time, mask, bytes, timespec));
+function ppollOn(task: Task, { fds, count, time, mask, bytes }: PollRequest, layout: TimeLayout): Result {
+  const timeout = spanAt(task, time, layout);
+  const store = leftWriter(task, time, layout);
+  return masked(task, mask, bytes, (over) =>
+    pollOn(task, fds, count, timeout, (left, result) => {
+      store(left);
+      over(result);
+    }),
+  );
+}
+
+const ppoll = fileCall((task, fds, count, time, mask, bytes) =>
+  ppollOn(task, { fds, count, time, mask, bytes }, timespec),
+);
 const ppoll64 = fileCall((task, fds, count, time, mask, bytes) =>
-  ppollOn(task, fds, count, time, mask, bytes, timespec64),
+  ppollOn(task, { fds, count, time, mask, bytes }, timespec64),
 );
 
 /** What the three sets of select mean in poll's terms (linux/fs/select.c). */
@@ -151,7 +185,7 @@ function selectOn(
   count: number,
   addresses: readonly [number, number, number],
   timeout: number | undefined,
-  finish: (left: number) => void,
+  finish: (left: number, result: number) => void,
 ): Result {
   if (count < 0) fail(Errno.EINVAL, "a negative count");
   const { memory, process, abi } = task;
@@ -186,7 +220,7 @@ function selectOn(
     return ready;
   };
   return waitFor(task, interests, check, timeout, (left, result) => {
-    finish(left);
+    finish(left, result);
     // At the deadline all sets are empty.
     if (result === 0) store(asked.map((bits) => bits && new Uint8Array(bytes)));
   });
@@ -221,12 +255,17 @@ function pselectOn(
   sigset: number,
   layout: TimeLayout,
 ): Result {
-  if (sigset !== 0) {
-    const { memory, abi } = task;
-    const word = (at: number) => (abi.word === 8 ? memory.num64(at) : memory.u32(at));
-    checkMask(word(sigset), word(sigset + abi.word));
-  }
-  return selectOn(task, count, sets, spanAt(task, time, layout), leftWriter(task, time, layout));
+  const { memory, abi } = task;
+  const word = (at: number) => (abi.word === 8 ? memory.num64(at) : memory.u32(at));
+  const [mask, bytes] = sigset === 0 ? [0, 0] : [word(sigset), word(sigset + abi.word)];
+  const timeout = spanAt(task, time, layout);
+  const store = leftWriter(task, time, layout);
+  return masked(task, mask, bytes, (over) =>
+    selectOn(task, count, sets, timeout, (left, result) => {
+      store(left);
+      over(result);
+    }),
+  );
 }
 
 const pselect6 = fileCall((task, count, reads, writes, excepts, time, sigset) =>
@@ -253,12 +292,11 @@ const pollfds: Kind = pointsTo((address, { task: { memory }, args }) =>
 );
 
 const o = { family: "file" } as const;
-const masked = { ...o, support: "the signal mask is checked, not set while waiting" };
 
 export const pollCalls: readonly Row[] = [
   row("poll", { x86_64: 7, i386: 168 }, [pollfds, uint, int], poll, o),
-  row("ppoll", { x86_64: 271, i386: 309 }, [pollfds, uint, structIn(timespec), pointer, size], ppoll, masked),
-  row("ppoll_time64", { i386: 414 }, [pollfds, uint, structIn(timespec64), pointer, size], ppoll64, masked),
+  row("ppoll", { x86_64: 271, i386: 309 }, [pollfds, uint, structIn(timespec), pointer, size], ppoll, o),
+  row("ppoll_time64", { i386: 414 }, [pollfds, uint, structIn(timespec64), pointer, size], ppoll64, o),
   row("select", { x86_64: 23 }, [int, pointer, pointer, pointer, structIn(timeval)], select, o),
   row("_newselect", { i386: 142 }, [int, pointer, pointer, pointer, structIn(timeval)], select, o),
   row("select", { i386: 82 }, [pointer], oldSelect, o),
@@ -267,13 +305,13 @@ export const pollCalls: readonly Row[] = [
     { x86_64: 270, i386: 308 },
     [int, pointer, pointer, pointer, structIn(timespec), pointer],
     pselect6,
-    masked,
+    o,
   ),
   row(
     "pselect6_time64",
     { i386: 413 },
     [int, pointer, pointer, pointer, structIn(timespec64), pointer],
     pselect6time64,
-    masked,
+    o,
   ),
 ];

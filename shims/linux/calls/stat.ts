@@ -40,7 +40,7 @@ function common(inode: Inode) {
 }
 
 /** 16-bit user and group ids of the old i386 calls: what does not fit is the overflow id (linux/highuid.h). */
-export function shortId(id: number): number {
+function shortId(id: number): number {
   return id > 0xffff ? 65534 : id;
 }
 

@@ -6,13 +6,11 @@ import { bufferOut, string } from "../kinds-memory.ts";
 import { array, long, struct, structOut, text, u16, u32, ulong } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { KERNEL_RELEASE, KERNEL_VERSION } from "../vfs/proc-kernel.ts";
 
 const FIELD = 65;
 const OLD_FIELD = 9;
 const SYSNAME = "Linux";
-/** A long-term kernel that has every call a libc of today asks for. */
-const RELEASE = "6.12.0";
-const VERSION = "#1 SMP PREEMPT_DYNAMIC shimbed";
 const PER_LINUX32 = 8;
 const PER_MASK = 0xff;
 const UNAME26 = 0x0020_0000;
@@ -73,8 +71,8 @@ function names(task: Task) {
   return {
     sysname: SYSNAME,
     nodename: uts.hostname,
-    release: (personality & UNAME26) !== 0 ? "2.6.72" : RELEASE,
-    version: VERSION,
+    release: (personality & UNAME26) !== 0 ? "2.6.72" : KERNEL_RELEASE,
+    version: KERNEL_VERSION,
     machine: (personality & PER_MASK) === PER_LINUX32 ? "i686" : "x86_64",
     domainname: uts.domainname,
   };

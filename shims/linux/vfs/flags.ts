@@ -8,7 +8,6 @@ export const S_IFBLK = 0o060000;
 export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFIFO = 0o010000;
-export const S_ISUID = 0o4000;
 export const S_ISGID = 0o2000;
 export const S_ISVTX = 0o1000;
 export const S_IXGRP = 0o10;
@@ -19,11 +18,9 @@ export const O_WRONLY = 1;
 export const O_RDWR = 2;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
-export const O_NOCTTY = 0o400;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_NONBLOCK = 0o4000;
-export const O_DSYNC = 0o10000;
 export const O_ASYNC = 0o20000;
 export const O_DIRECT = 0o40000;
 export const O_LARGEFILE = 0o100000;
@@ -31,7 +28,6 @@ export const O_DIRECTORY = 0o200000;
 export const O_NOFOLLOW = 0o400000;
 export const O_NOATIME = 0o1000000;
 export const O_CLOEXEC = 0o2000000;
-export const O_SYNC = 0o4010000;
 export const O_PATH = 0o10000000;
 /** Without O_DIRECTORY, which open(2) demands beside it. */
 export const O_TMPFILE_BIT = 0o20000000;
@@ -67,7 +63,6 @@ export const SEEK_HOLE = 4;
 
 export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
-export const FALLOC_FL_ZERO_RANGE = 16;
 
 export const F_SEAL_SEAL = 1;
 export const F_SEAL_SHRINK = 2;

@@ -3,7 +3,7 @@ import { fail } from "./error.ts";
 import { PAGE, R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
 
 /** Where page frames come from: the machine, in a run. */
-export interface FrameSource {
+interface FrameSource {
   /** A zeroed frame, 0 when memory has run out. */
   allocate(): number;
   release(frame: number): void;
@@ -203,7 +203,7 @@ export abstract class Inode {
 }
 
 /** May `who` do `wanted` (R_OK, W_OK, X_OK bits) to the file? inode(7), path_resolution(7). */
-export function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
+function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
   const mode = inode.mode;
   if (who.superuser) {
     // Root may read and write all, and execute what anybody may execute; directories it may always search.

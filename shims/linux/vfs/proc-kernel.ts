@@ -6,9 +6,9 @@ import { decimal, ProcessDirectories } from "./proc-process.ts";
 import { mountsText } from "./proc-text.ts";
 import type { Vfs } from "./vfs.ts";
 
-/** What uname(2) and /proc/version tell as the kernel's release. */
+/** What uname(2) and /proc/version tell: a long-term kernel that has every call a libc of today asks for. */
 export const KERNEL_RELEASE = "6.12.0";
-const KERNEL_VERSION = "#1 SMP PREEMPT_DYNAMIC";
+export const KERNEL_VERSION = "#1 SMP PREEMPT_DYNAMIC shimbed";
 /** Memory the guest believes in. */
 const MEMORY_KIB = 4 * 1024 * 1024;
 /** Flags of /proc/cpuinfo that the engine really has. */
@@ -52,7 +52,7 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["swaps", text(() => "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")],
     ["sys", sysctl(fs, kernel)],
     ["uptime", text(() => uptime(kernel))],
-    ["version", text(() => `Linux version ${KERNEL_RELEASE} (shimbed) ${KERNEL_VERSION}\n`)],
+    ["version", text(() => `Linux version ${KERNEL_RELEASE} ${KERNEL_VERSION}\n`)],
   ]);
 }
 

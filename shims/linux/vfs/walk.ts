@@ -26,7 +26,7 @@ export interface WalkRules {
 }
 
 /** What the last component is, in the kernel's terms LAST_NORM, LAST_DOT, LAST_DOTDOT, LAST_ROOT. */
-export type LastKind = "name" | "dot" | "dotdot" | "root";
+type LastKind = "name" | "dot" | "dotdot" | "root";
 
 export interface Walked {
   /** The directory that holds (or would hold) the last component. */

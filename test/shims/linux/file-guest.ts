@@ -19,6 +19,7 @@ import { Errno } from "../../../shims/linux/errno.ts";
 import { Limits } from "../../../shims/linux/limits.ts";
 import { Random } from "../../../shims/linux/random.ts";
 import type { SignalPort } from "../../../shims/linux/signal-port.ts";
+import { KernelSignals } from "../../../shims/linux/signals/kernel.ts";
 import { type Result, type Row, SyscallTable } from "../../../shims/linux/table.ts";
 import { Kernel, Mm, Process, Task } from "../../../shims/linux/task.ts";
 import { VfsError } from "../../../shims/linux/vfs/error.ts";
@@ -80,6 +81,7 @@ export class FileGuest {
     this.vfs = root.vfs;
     this.program = root.program;
     const signals: SignalPort = {
+      state: new KernelSignals(),
       raiseFault: () => {},
       send: (_, signal) => this.signals.push(signal),
       interrupts: () => false,
