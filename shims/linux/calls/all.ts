@@ -15,10 +15,14 @@ import { pollCalls } from "./poll.ts";
 import { prctlCalls } from "./prctl.ts";
 import { processCalls } from "./process.ts";
 import { remapCalls } from "./remap.ts";
+import { signalCalls } from "./signal.ts";
+import { signalSendCalls } from "./signal-send.ts";
+import { signalWaitCalls } from "./signal-wait.ts";
 import { statCalls } from "./stat.ts";
 import { systemCalls } from "./system.ts";
 import { threadCalls } from "./thread.ts";
 import { timeCalls } from "./time.ts";
+import { timerCalls } from "./timer.ts";
 import { tlsCalls } from "./tls.ts";
 import { transferCalls } from "./transfer.ts";
 
@@ -37,10 +41,14 @@ const rows: readonly Row[] = [
   ...prctlCalls,
   ...processCalls,
   ...remapCalls,
+  ...signalCalls,
+  ...signalSendCalls,
+  ...signalWaitCalls,
   ...statCalls,
   ...systemCalls,
   ...threadCalls,
   ...timeCalls,
+  ...timerCalls,
   ...tlsCalls,
   ...transferCalls,
 ];

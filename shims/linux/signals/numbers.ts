@@ -38,7 +38,9 @@ export const Signal = {
 export const SIGRTMIN = 32;
 export const NSIG = 64;
 
-const names: ReadonlyMap<number, string> = new Map<number, string>(Object.entries(Signal).map(([name, value]) => [value, name]));
+const names: ReadonlyMap<number, string> = new Map<number, string>(
+  Object.entries(Signal).map(([name, value]) => [value, name]),
+);
 
 /** strace's spelling: `SIGINT`, `SIGRT_3`; a bare number for what is no signal. */
 export function signalName(signal: number): string {

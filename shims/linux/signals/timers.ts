@@ -166,6 +166,8 @@ export class PosixTimer implements Armed, QueuedTimer {
   readonly source: TimeSource;
   readonly id: number;
   readonly notify: Notification;
+  /** CLOCK_* number it was made with. */
+  readonly clock: number;
   expires = 0;
   interval = 0;
   /** Expirations beyond the one whose signal was delivered last. */
@@ -174,18 +176,20 @@ export class PosixTimer implements Armed, QueuedTimer {
   #queued = false;
   #deleted = false;
 
-  constructor(process: Process, id: number, source: TimeSource, notify: Notification) {
+  constructor(process: Process, id: number, source: TimeSource, notify: Notification, clock: number) {
     this.process = process;
     this.id = id;
     this.source = source;
     this.notify = notify;
+    this.clock = clock;
   }
 
   get #list(): TimerList {
     return this.process.kernel.signals.state.timers;
   }
 
-  #now(): number {
+  /** The time its source shows. */
+  now(): number {
     return sourceTime(this, this.process.kernel.clock);
   }
 
@@ -193,7 +197,7 @@ export class PosixTimer implements Armed, QueuedTimer {
     const { interval } = this;
     const running = this.#list.isArmed(this) || (this.expires !== 0 && interval !== 0);
     if (!running) return { value: 0, interval };
-    const now = this.#now();
+    const now = this.now();
     let { expires } = this;
     if (interval !== 0 && expires <= now) expires += (Math.floor((now - expires) / interval) + 1) * interval;
     if (expires > now) return { value: expires - now, interval };
@@ -232,7 +236,7 @@ export class PosixTimer implements Armed, QueuedTimer {
     this.#queued = false;
     this.overrun = 0;
     if (this.interval === 0 || this.#deleted) return 0;
-    const missed = Math.max(0, Math.floor((this.#now() - this.expires) / this.interval));
+    const missed = Math.max(0, Math.floor((this.now() - this.expires) / this.interval));
     this.overrun = Math.min(missed, DELAYTIMER_MAX);
     this.expires += (missed + 1) * this.interval;
     this.#list.arm(this);
