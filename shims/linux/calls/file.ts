@@ -252,7 +252,7 @@ export const fileCalls: readonly Row[] = [
   row("ftruncate64", { i386: 194 }, [fd, loff], ftruncate, o),
   row("fallocate", { x86_64: 285, i386: 324 }, [fd, fallocateMode, loff, loff], fallocate, {
     ...o,
-    support: "only KEEP_SIZE and PUNCH_HOLE, as tmpfs; files bound read-write only grow",
+    support: "only KEEP_SIZE and PUNCH_HOLE, as tmpfs; in files bound read-write nothing is reserved",
   }),
   row("fsync", { x86_64: 74, i386: 118 }, [fd], fsync, o),
   row("fdatasync", { x86_64: 75, i386: 148 }, [fd], fsync, o),

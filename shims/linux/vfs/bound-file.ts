@@ -1,9 +1,12 @@
 import fs from "node:fs";
 import { Errno } from "../errno.ts";
 import { fail, hostErrno, onHost, VfsError } from "./error.ts";
-import { PAGE, S_IFREG } from "./flags.ts";
-import { type HostIdentity, openVerified, withHandle } from "./host-path.ts";
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, PAGE, S_IFREG } from "./flags.ts";
+import { type HostIdentity, hostSeconds, openVerified, withHandle } from "./host-path.ts";
 import { type Entry, FileInode, type FileSystem } from "./inode.ts";
+
+/** A hole is written as zeros, so many at a time. */
+const ZEROS = 1 << 20;
 
 interface PathSource extends FileSystem {
   path(entry: Entry): string;
@@ -94,9 +97,17 @@ export class BoundFile extends FileInode {
   }
 
   allocate(mode: number, offset: number, length: number): void {
-    if (mode !== 0) fail(Errno.EOPNOTSUPP, "a bound file only grows");
     this.refresh();
-    if (offset + length > this.#size) this.truncate(offset + length);
+    const end = offset + length;
+    if (mode & FALLOC_FL_PUNCH_HOLE) {
+      const zeros = new Uint8Array(Math.min(length, ZEROS));
+      for (let at = offset; at < Math.min(end, this.#size); at += zeros.length) {
+        const put = this.write(zeros.subarray(0, Math.min(end, this.#size) - at), at);
+        if (put < 0) fail(-put);
+      }
+    } else if (!(mode & FALLOC_FL_KEEP_SIZE) && end > this.#size) {
+      this.truncate(end);
+    }
   }
 
   nextExtent(position: number, hole: boolean): number {
@@ -153,7 +164,7 @@ export class BoundFile extends FileInode {
   override timesSet(): void {
     super.timesSet();
     const { atime, mtime } = this;
-    this.#onSelf((path) => fs.utimesSync(path, atime.sec + atime.nsec / 1e9, mtime.sec + mtime.nsec / 1e9));
+    this.#onSelf((path) => fs.utimesSync(path, hostSeconds(atime), hostSeconds(mtime)));
   }
 
   override get pinned(): boolean {

@@ -3,7 +3,7 @@ import { Errno } from "../errno.ts";
 import { BoundFile } from "./bound-file.ts";
 import { fail, onHost, VfsError } from "./error.ts";
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./flags.ts";
-import { boundPath, type HostIdentity, hostNames, hostPath, setStamp, withHandle } from "./host-path.ts";
+import { boundPath, type HostIdentity, hostNames, hostPath, hostSeconds, setStamp, withHandle } from "./host-path.ts";
 import {
   DirectoryInode,
   Entry,
@@ -23,6 +23,9 @@ export class BoundTree extends FileSystem {
   readonly rootPath: string;
   readonly root: Inode;
   readonly #inodes = new Map<string, Inode>();
+  readonly #keys = new WeakMap<Inode, string>();
+  /** A name each inode was found under last. */
+  readonly #names = new WeakMap<Inode, Entry>();
 
   constructor(host: VfsHost, dev: number, rootPath: string) {
     // EXT4_SUPER_MAGIC: what most hosts have, and what programs take for an ordinary disk.
@@ -43,13 +46,26 @@ export class BoundTree extends FileSystem {
     if (!inode || inode.kind !== (Number(stat.mode) & S_IFMT)) {
       inode = this.#make(path, stat);
       this.#inodes.set(key, inode);
+      this.#keys.set(inode, key);
     }
     adopt(inode, stat);
     return inode;
   }
 
-  forget(identity: HostIdentity): void {
-    this.#inodes.delete(`${identity.dev}:${identity.ino}`);
+  named(entry: Entry): void {
+    this.#names.set(entry.inode, entry);
+    if (entry.inode instanceof BoundFile) entry.inode.entry = entry;
+  }
+
+  nameOf(inode: Inode): Entry | undefined {
+    return this.#names.get(inode);
+  }
+
+  /** A name of the inode went; after the last one the host may give its number to another file. */
+  unlinked(inode: Inode): void {
+    inode.unlinked();
+    const key = this.#keys.get(inode);
+    if (key !== undefined && (inode.isDirectory || inode.nlink <= 0)) this.#inodes.delete(key);
   }
 
   /** Stores through mappings reach the host. */
@@ -170,9 +186,7 @@ class BoundDirectory extends DirectoryInode {
   }
 
   override link(at: Entry, name: string, inode: Inode): Entry {
-    if (!(inode instanceof BoundFile) || !inode.entry)
-      return fail(Errno.EPERM, "only regular files get more names here");
-    const source = inode.entry;
+    const source = this.#tree.nameOf(inode) ?? fail(Errno.ENOENT, "no name of the file is known");
     const sourceDirectory = source.parent;
     const parent = sourceDirectory?.inode;
     if (!sourceDirectory || !(parent instanceof BoundDirectory)) return fail(Errno.EXDEV);
@@ -190,9 +204,7 @@ class BoundDirectory extends DirectoryInode {
       else fs.unlinkSync(path);
     });
     this.#gone(entry);
-    entry.inode.unlinked();
-    if (entry.inode instanceof BoundFile && entry.inode.nlink === 0) this.#tree.forget(entry.inode.identity);
-    if (entry.inode instanceof BoundDirectory) this.#tree.forget(entry.inode.#identity);
+    this.#tree.unlinked(entry.inode);
   }
 
   override rename(entry: Entry, to: Entry, name: string, replaced: Entry | undefined): void {
@@ -204,7 +216,7 @@ class BoundDirectory extends DirectoryInode {
     );
     if (replaced) {
       target.#gone(replaced);
-      replaced.inode.unlinked();
+      this.#tree.unlinked(replaced.inode);
     }
     this.#entries.delete(entry.name);
     entry.name = name;
@@ -224,7 +236,7 @@ class BoundDirectory extends DirectoryInode {
 
   override timesSet(): void {
     super.timesSet();
-    this.#onSelf((path) => fs.utimesSync(path, seconds(this.atime), seconds(this.mtime)));
+    this.#onSelf((path) => fs.utimesSync(path, hostSeconds(this.atime), hostSeconds(this.mtime)));
   }
 
   /** Its entry, known once somebody looked into it or for it. */
@@ -243,7 +255,7 @@ class BoundDirectory extends DirectoryInode {
   #remember(entry: Entry): Entry {
     this.#entries.set(entry.name, entry);
     const { inode } = entry;
-    if (inode instanceof BoundFile) inode.entry = entry;
+    this.#tree.named(entry);
     if (inode instanceof BoundDirectory) inode.#self = entry;
     return entry;
   }
@@ -252,9 +264,4 @@ class BoundDirectory extends DirectoryInode {
     entry.deleted = true;
     this.#entries.delete(entry.name);
   }
-}
-
-/** What Node's utimes takes; some hundred nanoseconds are lost. */
-function seconds(stamp: { sec: number; nsec: number }): number {
-  return stamp.sec + stamp.nsec / 1e9;
 }

@@ -72,3 +72,8 @@ export function boundPath(entry: Entry, fileSystem: FileSystem, rootPath: string
   for (let at = entry; at.parent && !at.covers && at.inode.fs === fileSystem; at = at.parent) names.push(at.name);
   return names.length === 0 ? rootPath : `${rootPath}/${names.reverse().join("/")}`;
 }
+
+/** What Node's utimes takes. It cuts to whole microseconds; half of one keeps the rounding of a double from taking another. */
+export function hostSeconds(stamp: Stamp): number {
+  return stamp.sec + (Math.floor(stamp.nsec / 1000) + 0.5) / 1e6;
+}

@@ -38,7 +38,7 @@ export interface RootOptions {
   /** The guest's LD_LIBRARY_PATH, for finding libraries. */
   readonly libraryPath?: string;
   /** Host descriptors of the guest's standard streams; 0, 1, 2 if omitted. */
-  readonly stdio?: readonly [number, number, number];
+  readonly stdio?: readonly number[];
   readonly user: { readonly uid: number; readonly gid: number; readonly name: string };
   readonly hostname?: string;
 }

@@ -159,6 +159,14 @@ describe("a directory bound read-write", () => {
     expect(fs.existsSync(path.join(top, "planted"))).toBe(false);
   });
 
+  it("reads a link anew when the host gives its inode number again", () => {
+    for (const target of ["one", "two", "three"]) {
+      guest.ok("symlink", target, "/shared/link");
+      expect(guest.readLink("/shared/link")).toBe(target);
+      guest.ok("unlink", "/shared/link");
+    }
+  });
+
   it("renames, links, removes and keeps unlinked files open on the host", () => {
     guest.writeFile("/shared/a", "content");
     guest.ok("link", "/shared/a", "/shared/sub/b");
