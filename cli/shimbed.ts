@@ -1,4 +1,4 @@
 #!/usr/bin/env node
+import { main } from "./main.ts";
 
-process.stderr.write("shimbed: this build has no commands yet\n");
-process.exitCode = 125;
+process.exitCode = await main(process.argv.slice(2));

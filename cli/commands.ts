@@ -1,0 +1,210 @@
+/** The command line: names, options and help. What a command does is loaded when it is asked for. */
+import { Argument, Command, Option } from "commander";
+import type { Bind } from "../shims/linux/vfs/root.ts";
+import {
+  type EnvironmentChange,
+  type GuestOptions,
+  parseBind,
+  parseCount,
+  parseGuestPath,
+  parseSeconds,
+  parseSeed,
+  parseSize,
+  parseUnset,
+  parseUser,
+  parseVariable,
+} from "./options.ts";
+import { print } from "./output.ts";
+import type { TraceOptions } from "./trace.ts";
+
+const EXIT_STATUS = `
+Exit status:
+  the guest's own, or 128+n when signal n ended it
+  124  out of time (--timeout) or blocks (--max-blocks), or every thread waits for ever
+  125  shimbed itself failed or was asked wrongly
+  126  the guest is there but is no program that shimbed runs
+  127  there is no such guest
+  130  ended by Ctrl-C (143 by SIGTERM)`;
+
+const FILES = `
+Files:
+  Without --root the guest sees nothing of this machine but its own program and the dynamic linker and libraries that it
+  names, read-only, each under its own path. What it writes stays in memory. --root DIR shows DIR as / (still nothing is
+  written there), --bind HOST:GUEST adds a file or directory, and only :rw lets the guest change it.`;
+
+const RUN_EXAMPLES = `
+Examples:
+  shimbed run ./a.out one two              arguments after the guest are the guest's, whatever they look like
+  shimbed run ls -l --color=never          a name without a slash is looked for in PATH
+  shimbed run --root / python3 -c 'print(1)'          with this machine's files, read-only
+  shimbed run --root ./rootfs /bin/sh                 inside an unpacked distribution
+  shimbed run --bind ./data:/data:rw ./a.out /data/x  one directory it may change
+  shimbed run -E LANG=C -E TERM ./a.out    two variables, TERM with this machine's value; nothing else is set
+  shimbed run --timeout 10 --max-memory 256M ./untrusted
+  shimbed run --json -o report.json ./a.out`;
+
+const TRACE_EXAMPLES = `
+Expressions of -e (several -e: any of the names; a leading ! leaves out):
+  tls memory file signal process thread time network system ipc   classes of calls (%file as well)
+  openat,read        calls by name       /^mq_   calls by pattern       !futex   all but these
+  failed             only calls that failed; also status=failed and status=successful
+
+Examples:
+  shimbed trace -e tls -P ./a.out          TLS calls, each with the token that it took
+  shimbed trace -e file -e failed ./a.out  which files it did not find
+  shimbed trace -c ./a.out                 how often it makes each call
+  shimbed trace --json -o calls.jsonl ./a.out         one JSON object a line`;
+
+/** What is known of the whole command line before a command starts. */
+export interface CommandContext {
+  /** The exit status of the command that ran. */
+  status: number;
+}
+
+/** Commander's program. The chosen command leaves its status in `context`. */
+export function makeProgram(version: string, context: CommandContext): Command {
+  const program = new Command("shimbed")
+    .description(
+      "Runs x86 and x86-64 Linux programs under the Unicorn CPU emulator, with a Linux written in TypeScript beneath them.\n" +
+        "Every change of thread-local storage passes through one gate, which asks a provider for a token and records it.",
+    )
+    .version(version, "-V, --version", "print the version and end")
+    .helpOption("-h, --help", "print this help and end")
+    .option("--debug", "with an error of shimbed itself, print where it happened (also SHIMBED_DEBUG=1)")
+    .enablePositionalOptions()
+    .helpCommand("help [command]", "print the help of a command")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  shimbed run ./a.out one two
+  shimbed trace -e tls -P ./a.out
+  shimbed doctor
+
+\`shimbed help run\` shows the options of run.`,
+    );
+  addRun(program, context);
+  addTrace(program, context);
+  addDoctor(program, context);
+  addProviders(program, context);
+  program
+    .command("demo")
+    .description("show what shimbed does: the shipped guests and a program of this machine, with traces and ledgers")
+    .action(async () => {
+      const { demo } = await import("./demo.ts");
+      context.status = await demo();
+    });
+  return program;
+}
+
+function addRun(program: Command, context: CommandContext): void {
+  const command = program.command("run").description("run a guest");
+  const environment = addGuestOptions(command);
+  command
+    .option("--json", "report the end of the run as one JSON object on standard error, ledger included")
+    .option("-o, --output <file>", "write what shimbed reports to FILE instead of standard error")
+    .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${RUN_EXAMPLES}`)
+    .action(async (guest: string, args: string[], options: Omit<GuestOptions, "environment">) => {
+      const { runGuest } = await import("./run.ts");
+      context.status = await runGuest(guest, args, { ...options, environment });
+    });
+}
+
+function addTrace(program: Command, context: CommandContext): void {
+  const command = program.command("trace").description("run a guest and print its system calls, as strace does");
+  const environment = addGuestOptions(command);
+  command
+    .addOption(collecting("-e, --expression <what>", "print only these calls (see below); may be given again"))
+    .option("-P, --punchthrough", "print under each call the tokens it took: request, provider, state before and after")
+    .addOption(
+      new Option("-c, --count", "print a table at the end instead: how often each call was made and failed").conflicts(
+        "json",
+      ),
+    )
+    .option("--json", "print one JSON object a line")
+    .option("-o, --output <file>", "write the trace to FILE instead of standard error")
+    .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${TRACE_EXAMPLES}`)
+    .action(async (guest: string, args: string[], options: Omit<TraceOptions, "environment">) => {
+      const { traceGuest } = await import("./trace.ts");
+      context.status = await traceGuest(guest, args, { ...options, environment });
+    });
+}
+
+function addDoctor(program: Command, context: CommandContext): void {
+  program
+    .command("doctor")
+    .description("check that every part of shimbed works here, and say what to type where one does not")
+    .option("--json", "print the checks as JSON")
+    .addHelpText("after", "\nExit status: 0 when everything that shimbed needs works, 1 otherwise.")
+    .action(async (options: { json?: boolean }) => {
+      const { doctor } = await import("./doctor.ts");
+      context.status = await doctor(options);
+    });
+}
+
+function addProviders(program: Command, context: CommandContext): void {
+  program
+    .command("providers")
+    .description("list the providers that -p takes, or tell more of one")
+    .argument("[name]", "a provider")
+    .option("--json", "print JSON")
+    .action(async (name: string | undefined, options: { json?: boolean }) => {
+      const { listProviders } = await import("./providers.ts");
+      context.status = listProviders(name, options);
+    });
+}
+
+/** Adds the guest and what every command takes that runs one; the list returned fills with `-E` and `-U` in their order. */
+function addGuestOptions(command: Command): readonly EnvironmentChange[] {
+  const environment: EnvironmentChange[] = [];
+  const change = (flags: string, text: string, parse: (text: string) => EnvironmentChange): Option =>
+    new Option(flags, text).argParser((value: string) => {
+      environment.push(parse(value));
+      return true;
+    });
+  const asMemory = new Option("--max-memory <size>", "let the guest map at most this much, for example 512M");
+  command
+    .passThroughOptions()
+    .addArgument(new Argument("<guest>", "the program: a path, or a name that is looked for in PATH"))
+    .addArgument(new Argument("[args...]", "its arguments, passed on untouched"))
+    .option("-p, --provider <name>", "who grants changes of thread-local storage (see `shimbed providers`)", "direct")
+    .option("-L, --root <dir>", "show DIR as the guest's /; a guest that lies there is started from there")
+    .addOption(
+      new Option(
+        "--bind <host:guest[:rw]>",
+        "show a file or directory at GUEST; :rw lets the guest change it",
+      ).argParser((text: string, before: readonly Bind[] = []) => [...before, parseBind(text)]),
+    )
+    .addOption(change("-E, --env <name[=value]>", "set a variable, or pass on this machine's value", parseVariable))
+    .addOption(change("-U, --unset-env <name>", "leave a variable out again, after --host-env", parseUnset))
+    .option("--host-env", "start from this machine's environment instead of an empty one")
+    .option("--argv0 <name>", "what the guest finds as its own name")
+    .addOption(new Option("--cwd <dir>", "start in this directory of the guest").argParser(parseGuestPath))
+    .addOption(new Option("--user <uid[:gid]>", "run as this user; your own ids if left out").argParser(parseUser))
+    .addOption(
+      new Option("--seed <n>", "choose addresses, random bytes and thread turns; the same seed gives the same run")
+        .default(0)
+        .argParser(parseSeed),
+    )
+    .addOption(
+      new Option("--clock <which>", "virtual time, which skips sleeps and repeats exactly, or the host's")
+        .choices(["virtual", "host"])
+        .default("virtual"),
+    )
+    .addOption(new Option("--timeout <seconds>", "end the run after this much real time").argParser(parseSeconds))
+    .addOption(new Option("--max-blocks <n>", "end the run after so many basic blocks").argParser(parseCount))
+    .addOption(asMemory.argParser(parseSize))
+    .option("--strict-segments", "enforce segment limits and read-only data segments, as hardware does");
+  return environment;
+}
+
+/** An option whose values make a list. */
+function collecting(flags: string, text: string): Option {
+  return new Option(flags, text).argParser((value: string, before: readonly string[] = []) => [...before, value]);
+}
+
+/** Makes commander speak as the rest of shimbed does, and end by throwing. */
+export function takeOver(program: Command): void {
+  const quiet = { writeOut: print, writeErr: () => {}, outputError: () => {} };
+  for (const command of [program, ...program.commands]) command.exitOverride().configureOutput(quiet);
+}

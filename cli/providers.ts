@@ -1,0 +1,33 @@
+/** `shimbed providers`. */
+import { UserError } from "../emulator/errors.ts";
+import { type ProviderInfo, providerInfos, providerNames } from "../providers/registry.ts";
+import { print } from "./output.ts";
+
+/** Prints the table of providers, or all that is known of one. */
+export function listProviders(name: string | undefined, options: { readonly json?: boolean }): number {
+  if (name === undefined) {
+    print(options.json ? `${JSON.stringify(providerInfos, undefined, 2)}\n` : table());
+    return 0;
+  }
+  const info = providerInfos.find((candidate) => candidate.name === name);
+  if (info === undefined) {
+    throw new UserError(`there is no provider "${name}": choose one of ${providerNames.join(", ")}`, 125);
+  }
+  print(options.json ? `${JSON.stringify(info, undefined, 2)}\n` : details(info));
+  return 0;
+}
+
+function table(): string {
+  const width = Math.max(...providerNames.map((name) => name.length));
+  const lines = providerInfos.map(
+    ({ name, description }, index) => `${name.padEnd(width)}  ${description}${index === 0 ? " (default)" : ""}`,
+  );
+  return `${lines.join("\n")}\n\nChoose one with -p NAME; \`shimbed providers NAME\` tells more of it.\n`;
+}
+
+function details(info: ProviderInfo): string {
+  const lines = [info.name, `  stands for  ${info.description}`];
+  lines.push(`  guests      ${info.abis.join(", ")}`, `  shims       ${info.shims.join(", ")}`);
+  lines.push(`  try         shimbed trace -e tls -P -p ${info.name} ./a.out`);
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,45 @@
+/** `shimbed run`. */
+import { recordToJson } from "../providers/ledger-format.ts";
+import { endLines, type GuestEnd, type GuestReport, runToEnd } from "./guest-run.ts";
+import type { GuestOptions } from "./options.ts";
+import { openSink } from "./output.ts";
+
+/** So many records tell who set a thread's TLS last. */
+const FEW_RECORDS = 64;
+/** The last records of a longer run are in its report. */
+const MANY_RECORDS = 100_000;
+
+/** Runs a guest and says what there is to say at its end. */
+export async function runGuest(guest: string, args: readonly string[], options: GuestOptions): Promise<number> {
+  const sink = openSink(options.output);
+  try {
+    const keptRecords = options.json ? MANY_RECORDS : FEW_RECORDS;
+    const report = await runToEnd({ guest, args, options, keptRecords });
+    if (options.json) sink.write(`${JSON.stringify(reportToJson(guest, args, options, report))}\n`);
+    else for (const line of endLines(report, options)) sink.write(`${line}\n`);
+    return report.status;
+  } finally {
+    sink.close();
+  }
+}
+
+function reportToJson(guest: string, args: readonly string[], options: GuestOptions, report: GuestReport): object {
+  return {
+    guest,
+    args,
+    provider: options.provider,
+    seed: options.seed,
+    ...endToJson(report.end),
+    status: report.status,
+    faults: report.faults,
+    unsupported: Object.fromEntries(report.unsupported),
+    ledger: report.records.map(recordToJson),
+  };
+}
+
+/** The end in JSON's terms. */
+export function endToJson(end: GuestEnd): object {
+  if (end.kind !== "ended") return { end: end.kind, ...("signal" in end ? { signal: end.signal } : {}) };
+  const { status } = end;
+  return status.kind === "exited" ? { end: "exited", code: status.code } : { end: "killed", signal: status.signal };
+}

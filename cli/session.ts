@@ -1,0 +1,152 @@
+/** One guest from its first instruction to its end: machine, gate, files and kernel, put together. */
+import { UserError } from "../emulator/errors.ts";
+import { Machine } from "../emulator/machine.ts";
+import { Gate } from "../providers/gate.ts";
+import { Ledger } from "../providers/ledger.ts";
+import type { Platform } from "../providers/platform.ts";
+import { createProvider } from "../providers/registry.ts";
+import { fullTable } from "../shims/linux/calls/all.ts";
+import { HostClock, VirtualClock } from "../shims/linux/clock.ts";
+import { errnoName } from "../shims/linux/errno.ts";
+import { startFirst } from "../shims/linux/exec.ts";
+import { Random } from "../shims/linux/random.ts";
+import { type RunEnd, type RunLimits, run } from "../shims/linux/run.ts";
+import type { SignalPort } from "../shims/linux/signal-port.ts";
+import { Kernel } from "../shims/linux/task.ts";
+import { type CallFilter, EventTracer, type TraceConsumer } from "../shims/linux/trace.ts";
+import { VfsError } from "../shims/linux/vfs/error.ts";
+import type { Entry } from "../shims/linux/vfs/inode.ts";
+import { type Bind, makeRoot } from "../shims/linux/vfs/root.ts";
+import type { FileTable, Vfs } from "../shims/linux/vfs/vfs.ts";
+import { find } from "../shims/linux/vfs/walk.ts";
+
+export interface SessionOptions {
+  /** Absolute path of the program: within `root` where that has such a file, else of the host. */
+  readonly program: string;
+  readonly argv: readonly string[];
+  /** `NAME=value` each. */
+  readonly envp: readonly string[];
+  readonly provider: string;
+  readonly root?: string | undefined;
+  readonly binds?: readonly Bind[] | undefined;
+  /** Guest directory to start in. If left out the one we are in, or `/` where the guest does not have that. */
+  readonly cwd?: string | undefined;
+  readonly user: { readonly uid: number; readonly gid: number };
+  readonly seed: number;
+  readonly clock: "virtual" | "host";
+  /** Bytes that one process may map. */
+  readonly maxMemory?: number | undefined;
+  /** Bytes of this machine's memory that the guest's memory may take. */
+  readonly hostMemory: number;
+  /** How many records the ledger keeps. */
+  readonly keptRecords: number;
+  readonly signals: SignalPort;
+  /** Who is told of system calls, and of which. */
+  readonly trace?: { readonly consumer: TraceConsumer; readonly filter?: CallFilter } | undefined;
+  /** Host descriptors that become the guest's 0, 1 and 2. */
+  readonly stdio?: readonly [number, number, number] | undefined;
+}
+
+/** A guest that is ready to run. */
+export class Session {
+  readonly kernel: Kernel;
+  readonly #machine: Machine;
+  readonly #vfs: Vfs;
+  readonly #files: FileTable;
+  readonly #program: string;
+  readonly #cwd: Entry;
+  readonly #options: SessionOptions;
+
+  /** @throws UserError when an option or the program does not fit */
+  constructor(options: SessionOptions) {
+    const { user, root, binds, stdio } = options;
+    this.#options = options;
+    this.#machine = new Machine({ maxMemory: options.hostMemory });
+    const machine = this.#machine;
+    const platform: Platform = { cpu: machine.cpu, layout: "x86_64" };
+    const provider = createProvider(options.provider, platform);
+    const ledger = new Ledger(options.keptRecords);
+    const gate = new Gate({ platform, provider, ledger });
+    const clock = options.clock === "host" ? new HostClock() : new VirtualClock();
+    const random = new Random(options.seed);
+    const device = random.stream("device");
+    const guestRoot = makeRoot(
+      {
+        frames: machine.physical,
+        realtimeMs: () => Math.floor(clock.bootSec * 1000 + (clock.bootNsec + clock.now()) / 1e6),
+        randomBytes: (into) => device.fill(into),
+      },
+      {
+        program: options.program,
+        user: { ...user, name: "user" },
+        libraryPath: variable(options.envp, "LD_LIBRARY_PATH") ?? "",
+        ...(root === undefined ? {} : { root }),
+        ...(binds === undefined ? {} : { binds }),
+        ...(stdio === undefined ? {} : { stdio }),
+      },
+    );
+    this.#vfs = guestRoot.vfs;
+    this.#files = guestRoot.files;
+    this.#program = guestRoot.program;
+    this.#cwd = options.cwd === undefined ? guestRoot.cwd : this.#directory(options.cwd);
+    this.kernel = new Kernel({
+      machine,
+      gate,
+      vfs: guestRoot.vfs,
+      clock,
+      random,
+      table: fullTable(),
+      signals: options.signals,
+      ...(options.trace === undefined ? {} : { tracer: new EventTracer({ ...options.trace, ledger }) }),
+      ...(options.maxMemory === undefined ? {} : { maxMemory: options.maxMemory }),
+    });
+    guestRoot.attach(this.kernel);
+  }
+
+  /**
+   * Starts the program and runs it to its end or a limit.
+   * @throws UserError 126 or 127 when the program cannot be started
+   */
+  async run(limits: RunLimits = {}): Promise<RunEnd> {
+    const { argv, envp, user } = this.#options;
+    startFirst(this.kernel, {
+      path: this.#program,
+      argv: argv.map(asBytes),
+      envp: envp.map(asBytes),
+      files: this.#files,
+      fs: { root: this.#vfs.root, cwd: this.#cwd, umask: 0o22 },
+      uid: user.uid,
+      gid: user.gid,
+    });
+    return run(this.kernel, limits);
+  }
+
+  /** Lets go of everything; stores into files of the host reach them, and the terminal is as before. */
+  close(): void {
+    this.#vfs.close();
+    this.#machine.close();
+  }
+
+  #directory(path: string): Entry {
+    const { root } = this.#vfs;
+    const creds = { uid: 0, gid: 0, groups: [], superuser: true };
+    try {
+      const entry = find({ root, cwd: root, creds }, root, asBytes(path), true);
+      if (entry.inode.isDirectory) return entry;
+    } catch (error) {
+      if (!(error instanceof VfsError)) throw error;
+      throw new UserError(`cannot start in --cwd ${path}: ${errnoName(error.errno)} in the guest`, 125);
+    }
+    throw new UserError(`cannot start in --cwd ${path}: it is no directory in the guest`, 125);
+  }
+}
+
+/** Text of the command line as the guest's bytes, one character each. */
+function asBytes(text: string): string {
+  return Buffer.from(text, "utf8").toString("latin1");
+}
+
+/** The value of the last variable of that name. */
+function variable(envp: readonly string[], name: string): string | undefined {
+  return envp.findLast((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
+}

@@ -1,0 +1,64 @@
+/** `shimbed trace`. */
+import { syscallNames } from "../shims/linux/names.ts";
+import type { Family } from "../shims/linux/table.ts";
+import { CountTrace, JsonTrace, TextTrace } from "../shims/linux/trace-text.ts";
+import { TraceFilter, type Vocabulary } from "./filter.ts";
+import { endLines, type GuestReport, runToEnd } from "./guest-run.ts";
+import type { GuestOptions } from "./options.ts";
+import { openSink } from "./output.ts";
+import { endToJson } from "./run.ts";
+
+export interface TraceOptions extends GuestOptions {
+  readonly expression?: readonly string[];
+  readonly punchthrough?: boolean;
+  readonly count?: boolean;
+}
+
+/** So many records tell who set a thread's TLS last; the trace has each one anyway. */
+const FEW_RECORDS = 64;
+
+/** Every family there is; the type keeps it complete. */
+const FAMILIES: Readonly<Record<Family, true>> = {
+  tls: true,
+  memory: true,
+  file: true,
+  signal: true,
+  process: true,
+  thread: true,
+  time: true,
+  network: true,
+  system: true,
+  ipc: true,
+};
+
+/** Runs a guest and prints its calls. */
+export async function traceGuest(guest: string, args: readonly string[], options: TraceOptions): Promise<number> {
+  const filter = new TraceFilter(options.expression ?? [], vocabulary());
+  const sink = openSink(options.output);
+  const write = (line: string): void => sink.write(`${line}\n`);
+  try {
+    const counts = options.count ? new CountTrace() : undefined;
+    const printer = options.json
+      ? new JsonTrace(write)
+      : new TextTrace({ write, tokens: options.punchthrough ?? false });
+    const trace = { consumer: counts ?? printer, filter };
+    const report = await runToEnd({ guest, args, options, keptRecords: FEW_RECORDS, trace });
+    for (const line of counts?.lines() ?? []) write(line);
+    if (options.json) write(JSON.stringify(summary(report)));
+    else for (const line of endLines(report, options)) write(line);
+    return report.status;
+  } finally {
+    sink.close();
+  }
+}
+
+/** The last line of a trace in JSON. */
+function summary(report: GuestReport): object {
+  const { status, faults, unsupported } = report;
+  return { kind: "summary", ...endToJson(report.end), status, faults, unsupported: Object.fromEntries(unsupported) };
+}
+
+function vocabulary(): Vocabulary {
+  const names = [...Object.values(syscallNames.x86_64), ...Object.values(syscallNames.i386)];
+  return { names: new Set(names.filter((name) => name !== undefined)), families: new Set(Object.keys(FAMILIES)) };
+}
