@@ -1,5 +1,5 @@
 /** Which file a guest's name on the command line means. */
-import { accessSync, constants, existsSync, lstatSync, readlinkSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readlinkSync, type Stats, statSync } from "node:fs";
 import path from "node:path";
 import { UserError } from "../emulator/errors.ts";
 import { hostCode, reason } from "./output.ts";
@@ -17,11 +17,11 @@ const MOST_STEPS = 400;
 export function locateGuest(name: string, root: string | undefined, guestPath: string | undefined): string {
   if (name === "") throw new UserError("the guest's name is empty", 127);
   if (root !== undefined) {
+    // Whether a path means the root's file or the host's is seen once the root is built.
+    if (name.includes("/")) return path.resolve(name);
     const found = inRoot(name, root, guestPath);
     if (found !== undefined) return found;
-    if (!name.includes("/"))
-      throw new UserError(`cannot find the guest ${name} in PATH within ${root}; give its path`, 127);
-    return path.resolve(name);
+    throw new UserError(`cannot find the guest ${name} in PATH within ${root}; give its path`, 127);
   }
   const file = name.includes("/") ? path.resolve(name) : inPath(name);
   if (file === undefined) {
@@ -34,8 +34,6 @@ export function locateGuest(name: string, root: string | undefined, guestPath: s
 
 /** The path in the guest, where `root` has such a file. */
 function inRoot(name: string, root: string, guestPath: string | undefined): string | undefined {
-  if (name.startsWith("/")) return isFileIn(root, name) ? name : undefined;
-  if (name.includes("/")) return undefined;
   const directories = (guestPath ?? GUEST_PATH).split(":").filter((directory) => directory.startsWith("/"));
   return directories.map((directory) => path.posix.join(directory, name)).find((file) => isFileIn(root, file));
 }
@@ -53,7 +51,7 @@ function isFileIn(root: string, guest: string): boolean {
       continue;
     }
     const host = path.join(root, ...at, name);
-    const stat = lstatSync(host, { throwIfNoEntry: false });
+    const stat = statOfLink(host);
     if (stat === undefined) return false;
     if (stat.isSymbolicLink()) {
       const target = readlinkSync(host);
@@ -66,6 +64,16 @@ function isFileIn(root: string, guest: string): boolean {
     if (!stat.isDirectory()) return false;
   }
   return false;
+}
+
+/** Undefined for what is not there and for what may not be looked at. */
+function statOfLink(file: string): Stats | undefined {
+  try {
+    return lstatSync(file, { throwIfNoEntry: false });
+  } catch (error) {
+    if (hostCode(error) === undefined) throw error;
+    return undefined;
+  }
 }
 
 function inPath(name: string): string | undefined {
@@ -84,7 +92,7 @@ function inPath(name: string): string | undefined {
 
 /** What Linux would say of the file before it looks inside, in words that fit the command line. */
 function checkProgram(file: string, name: string): void {
-  let stat: ReturnType<typeof statSync>;
+  let stat: Stats;
   try {
     stat = statSync(file);
     accessSync(file, constants.R_OK);

@@ -33,7 +33,7 @@ export interface RootOptions {
   /** A directory of the host shown as `/`; changes stay in memory. */
   readonly root?: string;
   readonly binds?: readonly Bind[];
-  /** Absolute host path of the program; it appears in the guest with what it needs. */
+  /** Absolute path of the program: in `root` where that has the file, else of the host, and it appears with what it needs. */
   readonly program?: string;
   /** The guest's LD_LIBRARY_PATH, for finding libraries. */
   readonly libraryPath?: string;
@@ -127,7 +127,11 @@ function placeProgram(
   if (hostRoot === "/") return { program: given, closure: undefined };
   if (hostRoot !== undefined && given.startsWith(`${hostRoot}/`))
     return { program: given.slice(hostRoot.length), closure: undefined };
-  if (hostRoot !== undefined && !fs.existsSync(options.program)) return { program: given, closure: undefined };
+  if (hostRoot !== undefined) {
+    const { vfs } = builder;
+    const { entry } = walkOrMiss({ root: vfs.root, cwd: vfs.root, creds: everybody }, given);
+    if (entry?.inode.kind === S_IFREG || !fs.existsSync(options.program)) return { program: given, closure: undefined };
+  }
   const closure = libraryClosure(options.program, options.libraryPath);
   for (const file of closure.files)
     builder.import(guestBytes(file), hostRoot === undefined || file === options.program);
