@@ -172,6 +172,10 @@ export class Cpu {
   get stopAddress(): number {
     return this.#stopNumbers[2] ?? 0;
   }
+  /** The same, also where a number would round: addresses of the kernel's half. */
+  get stopAddressExact(): bigint {
+    return BigInt(this.stopWords[18] ?? 0) | (BigInt(this.stopWords[19] ?? 0) << 32n);
+  }
   get stopAccess(): AccessKind {
     return accessNames[this.stopWords[3] ?? 0] ?? "read";
   }

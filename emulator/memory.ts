@@ -247,6 +247,7 @@ export class AddressSpace {
 
   /** After a page fault: brings the page in if the mapping allows the access, and says what is wrong if not. */
   resolve(address: number, access: "read" | "write" | "fetch"): Resolution {
+    if (address >= this.end) return "unmapped";
     const code = access === "read" ? 0 : access === "write" ? 1 : 2;
     const physical = this.#engine.translate(this.#id, address, code);
     if (physical >= 0) return "ok";

@@ -267,6 +267,7 @@ void Engine::pageFault(uint64_t address, int access, int64_t miss) {
   stop.kind = EXCEPTION;
   stop.software = 0;
   stop.address = double(address);
+  stop.exactAddress = address;
   stop.access = uint32_t(access);
   stop.miss = uint32_t(-miss);
   if (!canonical(address)) {

@@ -29,6 +29,7 @@ struct StopBlock {
   uint64_t rflags;        // 48
   double tsc;             // 56: what rdtsc answers; the owner of time sets it
   uint32_t miss;          // 64: for a page fault, why: -Miss
+  uint64_t exactAddress;  // 72: of a page fault, where a double would round
 };
 
 constexpr uint32_t GDT_ENTRIES = 16;

@@ -205,7 +205,15 @@ class Runner {
     const page = task.process.mm.space.resolve(address, access);
     if (page === "ok") return;
     const errorCode = cpu.stopErrorCode;
-    this.#kernel.signals.raiseFault(task, { vector, errorCode, address, access, software: false, page });
+    this.#kernel.signals.raiseFault(task, {
+      vector,
+      errorCode,
+      address,
+      exactAddress: cpu.stopAddressExact,
+      access,
+      software: false,
+      page,
+    });
   }
 
   /** Nobody can run: time jumps, or the host is waited for, or the run is over. */

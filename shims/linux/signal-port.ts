@@ -9,6 +9,8 @@ export interface Fault {
   readonly errorCode: number;
   /** CR2 of a page fault; 0 otherwise. */
   readonly address: number;
+  /** The same, also where a number rounds (the kernel's half); `address` is exact where this is left out. */
+  readonly exactAddress?: bigint;
   readonly access: "read" | "write" | "fetch";
   /** By `int n`, `int3` or `into`: RIP is behind the instruction. */
   readonly software: boolean;

@@ -26,6 +26,7 @@ const Vector = {
 /** Vectors whose exceptions are traps: RIP is past the instruction, and RF is not set. */
 const TRAPS: ReadonlySet<number> = new Set([Vector.DB, Vector.BP, Vector.OF]);
 const PF_PROT = 1;
+const FLAG_TF = 0x100;
 const MXCSR_AT = 24;
 
 /** True when the instruction at RIP is the one that failed. */
@@ -62,15 +63,19 @@ function plain(signal: number): SigInfo {
 export function signalForFault(task: Task, fault: Fault): SigInfo | undefined {
   const { signals, cpu } = task;
   const { vector, errorCode } = fault;
-  const pc = cpu.reg(Reg.rip);
+  const pc = cpu.regBig(Reg.rip);
   signals.trapno = vector;
   signals.errorCode = errorCode;
   switch (vector) {
     case Vector.DE:
       return SigInfo.fault(Signal.SIGFPE, SiCode.FPE_INTDIV, pc);
     case Vector.DB:
-      // Single step, or `int1`.
-      return SigInfo.fault(Signal.SIGTRAP, fault.software ? SiCode.TRAP_BRKPT : SiCode.TRAP_TRACE, pc);
+      // Without single-stepping it was `int1`.
+      return SigInfo.fault(
+        Signal.SIGTRAP,
+        cpu.regLow(Reg.rflags) & FLAG_TF ? SiCode.TRAP_TRACE : SiCode.TRAP_BRKPT,
+        pc,
+      );
     case Vector.BP:
       return plain(Signal.SIGTRAP);
     case Vector.UD:
@@ -87,18 +92,26 @@ export function signalForFault(task: Task, fault: Fault): SigInfo | undefined {
       return code === 0 ? undefined : SigInfo.fault(Signal.SIGFPE, code, pc);
     }
     case Vector.AC:
-      return SigInfo.fault(Signal.SIGBUS, SiCode.BUS_ADRALN, 0);
+      return SigInfo.fault(Signal.SIGBUS, SiCode.BUS_ADRALN, 0n);
     default:
       return plain(Signal.SIGSEGV);
   }
 }
 
+function isAbsent(task: Task, address: number): boolean {
+  const { space } = task.process;
+  return !space.isResident(address) || space.regionAt(address)?.prot === 0;
+}
+
 function pageFault(task: Task, fault: Fault): SigInfo {
   const { signals } = task;
-  const { address, page } = fault;
+  const { page } = fault;
+  const address = fault.exactAddress ?? BigInt(fault.address);
   signals.cr2 = address;
   // Linux does not let a program learn what of the kernel's half is mapped.
-  if (address >= x86_64.userEnd) signals.errorCode |= PF_PROT;
+  if (fault.address >= x86_64.userEnd) signals.errorCode |= PF_PROT;
+  // The CPU finds nothing present where no page was made yet, and at PROT_NONE, which Linux writes as an absent page.
+  else if (page === "protection" && isAbsent(task, fault.address)) signals.errorCode &= ~PF_PROT;
   if (page === "bus") return SigInfo.fault(Signal.SIGBUS, SiCode.BUS_ADRERR, address);
   if (page === "memory") return plain(Signal.SIGKILL);
   return SigInfo.fault(Signal.SIGSEGV, page === "protection" ? SiCode.SEGV_ACCERR : SiCode.SEGV_MAPERR, address);

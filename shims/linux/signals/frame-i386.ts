@@ -69,7 +69,7 @@ function writeContext(task: Task, view: DataView, at: number, place: FramePlace,
   view.setUint32(at + Context.ss, interrupted.ss, true);
   view.setUint32(at + Context.fpstate, place.fpu, true);
   view.setInt32(at + Context.oldmask, interrupted.mask.lo, true);
-  view.setUint32(at + Context.cr2, signals.cr2, true);
+  view.setUint32(at + Context.cr2, Number(signals.cr2 & 0xffff_ffffn), true);
 }
 
 /** Where the handler returns to: its restorer, the vDSO's stub, or the bytes in the frame where there is no vDSO. */

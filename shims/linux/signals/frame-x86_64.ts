@@ -86,7 +86,7 @@ export const pushWideFrame: FrameForm = {
     setWide(view, c + Context.trapno, signals.trapno);
     view.setInt32(c + Context.oldmask, interrupted.mask.lo, true);
     view.setInt32(c + Context.oldmask + 4, interrupted.mask.hi, true);
-    setWide(view, c + Context.cr2, signals.cr2);
+    view.setBigUint64(c + Context.cr2, signals.cr2, true);
     setWide(view, c + Context.fpstate, place.fpu);
     view.setInt32(At.sigmask, interrupted.mask.lo, true);
     view.setInt32(At.sigmask + 4, interrupted.mask.hi, true);

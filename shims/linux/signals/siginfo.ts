@@ -121,9 +121,9 @@ export class SigInfo {
   }
 
   /** @param address si_addr */
-  static fault(signal: number, code: number, address: number): SigInfo {
+  static fault(signal: number, code: number, address: bigint): SigInfo {
     const info = new SigInfo(signal, code);
-    info.setWord(16, address);
+    info.#view.setBigUint64(16, address, true);
     return info;
   }
 

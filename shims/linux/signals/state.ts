@@ -111,7 +111,7 @@ export class TaskSignals {
   /** Vector, error code and CR2 of the last exception that became a signal; later frames show them too. */
   trapno = 0;
   errorCode = 0;
-  cr2 = 0;
+  cr2 = 0n;
   /** CS and SS a sigreturn asked for and the CPU refused, while the signal that says so is being delivered. */
   refused: { readonly cs: number; readonly ss: number } | undefined;
   /** Result of an interrupted call whose restart is decided once the thread goes on after a stop. */
