@@ -1,9 +1,10 @@
 import { Ledger } from "./ledger.ts";
-import type { Platform } from "./platform.ts";
+import { HostPanic, type Lifecycle } from "./lifecycle.ts";
+import type { Platform, PlatformCpu } from "./platform.ts";
 import { allowAll, type Decision, type Policy } from "./policy.ts";
 import type { PunchthroughProvider } from "./punchthrough.ts";
 import type { Asker, Outcome, Request, Result } from "./requests.ts";
-import { captureState, keepChosen } from "./state.ts";
+import { captureState, keepChosen, type TlsState } from "./state.ts";
 import { type DeskToken, type MisuseKind, TokenDesk } from "./token-desk.ts";
 
 /** How the gate executes a granted token for a thread. Whatever it does, the desk keeps the token's rules. */
@@ -20,12 +21,22 @@ export interface GateOptions {
   policy?: Policy;
   /** At once and once when left out. A fault injector misuses tokens here. */
   execution?: TokenExecution;
+  /** The provider's when left out. Whoever watches or disturbs guest threads wraps that one. */
+  lifecycle?: Lifecycle | undefined;
+  /** Virtual time in ns, for the ledger. */
+  now?: (() => number) | undefined;
+  /** The symbol around a guest address, for the ledger; asked only where a record is made. */
+  symbolOf?: ((thread: number, address: bigint) => string | undefined) | undefined;
 }
 
 /** The one way from a shim to the CPU state that `PrivilegedState` holds. */
 export class Gate {
   readonly ledger: Ledger;
+  /** To be told what becomes of guest threads; undefined when nobody wants to know. */
+  readonly lifecycle: Lifecycle | undefined;
   readonly #platform: Platform;
+  readonly #now: (() => number) | undefined;
+  readonly #symbolOf: GateOptions["symbolOf"];
   readonly #provider: PunchthroughProvider;
   readonly #policy: Policy;
   readonly #execution: TokenExecution;
@@ -37,6 +48,9 @@ export class Gate {
     this.#provider = options.provider;
     this.#policy = options.policy ?? allowAll;
     this.#execution = options.execution ?? atOnce;
+    this.lifecycle = options.lifecycle ?? options.provider.lifecycle;
+    this.#now = options.now;
+    this.#symbolOf = options.symbolOf;
     this.#desk = new TokenDesk((misuse, token, by) => this.#recordMisuse(misuse, token, by));
   }
 
@@ -45,33 +59,54 @@ export class Gate {
     return this.#provider.name;
   }
 
+  /** True when a shim is to check no more than LiteBox' does. */
+  get asLitebox(): boolean {
+    return this.#provider.asLitebox === true;
+  }
+
+  /**
+   * The CPU as a guest thread has it. While a shim runs, the real one may hold the platform's own FS and GS. The thread must be
+   * the one whose context is in the CPU.
+   */
+  guestCpu(thread: number): PlatformCpu {
+    return this.#provider.guestCpu?.(thread) ?? this.#platform.cpu;
+  }
+
+  /** A guest thread's TLS state, as a record would show it. */
+  state(thread: number): TlsState {
+    return captureState(this.#platformOf(thread), { kind: "GetFsBase" });
+  }
+
   /**
    * Asks the policy, takes a token from the provider, executes it at once for the asking thread, and writes the ledger.
    * The CPU must be in the context of `asker.thread`.
    */
   punchThrough(request: Request, asker: Asker): Outcome {
     const decision = this.#policy.decide(request, asker);
-    if (!this.ledger.active) {
+    let outcome: Outcome;
+    if (this.ledger.active) outcome = this.#executeOnRecord(request, asker, decision);
+    else {
       this.ledger.nextSequence();
-      return this.#execute(request, asker, decision).outcome;
+      outcome = this.#execute(request, asker, decision).outcome;
     }
+    if (this.asLitebox) this.#panic(request, outcome.kind);
+    return outcome;
+  }
 
-    const before = captureState(this.#platform, request);
+  #executeOnRecord(request: Request, asker: Asker, decision: Decision): Outcome {
+    const before = captureState(this.#platformOf(asker.thread), request);
     const { outcome, provider } = this.#execute(request, asker, decision);
     const granted = outcome.kind !== "denied";
     this.ledger.append({
       sequence: this.ledger.nextSequence(),
-      thread: asker.thread,
-      pc: asker.pc,
-      symbol: asker.symbol,
-      call: asker.call,
+      ...this.#who(asker),
       request,
       provider,
       verdict: granted ? "granted" : "denied",
       rule: granted ? decision.rule : outcome.rule,
       outcome,
       before: granted ? keepChosen(before, request, outcome) : before,
-      after: granted ? keepChosen(captureState(this.#platform, request), request, outcome) : before,
+      after: granted ? keepChosen(captureState(this.#platformOf(asker.thread), request), request, outcome) : before,
     });
     return outcome;
   }
@@ -93,19 +128,31 @@ export class Gate {
     return { outcome: this.#execution(token, asker.thread), provider: token.provider };
   }
 
+  /** What LiteBox' shim has no errno for ends its runner. */
+  #panic(request: Request, kind: Outcome["kind"]): void {
+    if (kind === "ok" || kind === "failure") return;
+    throw new HostPanic(this.provider, `${request.kind} comes out as ${kind}, which LiteBox does not expect`);
+  }
+
+  #platformOf(thread: number): Platform {
+    return { cpu: this.guestCpu(thread), layout: this.#platform.layout };
+  }
+
+  #who(asker: Asker): Asker & { time?: number | undefined } {
+    const { thread, pc, call } = asker;
+    return { thread, pc, symbol: asker.symbol ?? this.#symbolOf?.(thread, pc), call, time: this.#now?.() };
+  }
+
   #recordMisuse(misuse: MisuseKind, token: DeskToken, by: number): void {
     if (!this.ledger.active) {
       this.ledger.nextSequence();
       return;
     }
     const { request, asker, provider } = token;
-    const state = captureState(this.#platform, request);
+    const state = captureState(this.#platformOf(asker.thread), request);
     this.ledger.append({
       sequence: this.ledger.nextSequence(),
-      thread: asker.thread,
-      pc: asker.pc,
-      symbol: asker.symbol,
-      call: asker.call,
+      ...this.#who(asker),
       request,
       provider,
       verdict: "granted",

@@ -13,6 +13,8 @@ interface Misuse {
 export interface LedgerRecord extends Asker {
   /** Counts from 0 in the ledger's order, also what no record was made of. */
   sequence: number;
+  /** Virtual time in ns, where the gate has a clock. */
+  time?: number | undefined;
   request: Request;
   provider: string;
   verdict: "granted" | "denied";

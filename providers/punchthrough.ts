@@ -1,3 +1,5 @@
+import type { Lifecycle } from "./lifecycle.ts";
+import type { PlatformCpu } from "./platform.ts";
 import type { Asker, Request, Result, Side } from "./requests.ts";
 
 /** Permission to run one request once. Only the gate executes tokens; it also keeps their life cycle. */
@@ -12,11 +14,20 @@ export interface PunchthroughProvider {
   readonly name: string;
   /** A token, or undefined when the provider gives none for this request. Must not change CPU state. */
   getPunchthroughTokenFor(request: Request, asker: Asker): PunchthroughToken | undefined;
+  /** What the platform does when guest threads come and go; undefined where it does nothing. */
+  readonly lifecycle?: Lifecycle | undefined;
+  /** Answers as LiteBox does where that differs from Linux; what LiteBox' shim does not expect is a `HostPanic`. */
+  readonly asLitebox?: boolean;
+  /** The CPU of a guest thread as a shim is to see it; the real one where this is missing. */
+  guestCpu?(thread: number): PlatformCpu | undefined;
+  /** The copy of the FS base that the platform keeps outside the CPU, where it keeps one. */
+  storedBase?(thread: number): bigint | undefined;
 }
 
 /**
  * Two providers as one: the left one is asked first, the right one when the left gives no token. A failure comes out
  * tagged with its side; `unsupported` and `unimplemented` pass unchanged, as LiteBox' `Either` does it.
+ * The left one is the platform whose life cycle the guest threads have.
  */
 export class EitherProvider implements PunchthroughProvider {
   readonly name: string;
@@ -27,6 +38,22 @@ export class EitherProvider implements PunchthroughProvider {
     this.name = `either(${left.name}, ${right.name})`;
     this.#left = left;
     this.#right = right;
+  }
+
+  get lifecycle(): Lifecycle | undefined {
+    return this.#left.lifecycle;
+  }
+
+  get asLitebox(): boolean {
+    return this.#left.asLitebox === true;
+  }
+
+  guestCpu(thread: number): PlatformCpu | undefined {
+    return this.#left.guestCpu?.(thread);
+  }
+
+  storedBase(thread: number): bigint | undefined {
+    return this.#left.storedBase?.(thread);
   }
 
   getPunchthroughTokenFor(request: Request, asker: Asker): PunchthroughToken | undefined {

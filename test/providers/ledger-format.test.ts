@@ -74,7 +74,7 @@ describe("the line for people", () => {
     ],
     ["SetFsBase 0x7f0000001000 granted by direct: Failure(EPERM)", { outcome: { kind: "failure", errno: 1 } }],
     [
-      "SetFsBase 0x7f0000001000 granted by direct: Failure(Left(Right(errno 5)))",
+      "SetFsBase 0x7f0000001000 granted by direct: Failure(Left(Right(EIO)))",
       { outcome: { kind: "failure", errno: 5, sides: ["Left", "Right"] } },
     ],
     ["ClearTls granted by direct: Unsupported", { request: { kind: "ClearTls" }, outcome: { kind: "unsupported" } }],

@@ -12,7 +12,7 @@ describe("the registry", () => {
   test("says of each what it stands for and whom it serves", () => {
     expect(providerInfos.map((info) => info.name)).toEqual(providerNames);
     for (const info of providerInfos) {
-      expect(info.description).toMatch(/^[a-z].{10,}[^.]$/);
+      expect(info.description).toMatch(/^(LiteBox|[a-z]).{10,}[^.]$/);
       expect(info.abis.length * info.shims.length).toBeGreaterThan(0);
     }
   });
