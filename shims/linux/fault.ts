@@ -28,7 +28,7 @@ const EXCEPTIONS: Readonly<Record<number, readonly [string, SignalName]>> = {
 };
 
 /** The signal Linux sends for an exception (arch/x86/kernel/traps.c, mm/fault.c). */
-export function signalOf(fault: Fault): { readonly number: number; readonly name: SignalName } {
+function signalOf(fault: Fault): { readonly number: number; readonly name: SignalName } {
   let name: SignalName = EXCEPTIONS[fault.vector]?.[1] ?? "SIGSEGV";
   if (fault.vector === 14 && fault.page === "bus") name = "SIGBUS";
   if (fault.vector === 14 && fault.page === "memory") name = "SIGKILL";

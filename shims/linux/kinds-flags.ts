@@ -216,7 +216,7 @@ export const FutexOp = {
 export const FUTEX_PRIVATE_FLAG = 128;
 export const FUTEX_CLOCK_REALTIME = 256;
 
-const futexNames = new Map<number, string>(Object.entries(FutexOp).map(([name, value]) => [value, name]));
+const futexNames: ReadonlyMap<number, string> = new Map(Object.entries(FutexOp).map(([name, value]) => [value, name]));
 
 /** strace's spelling: `FUTEX_WAIT_PRIVATE`, `FUTEX_WAIT_BITSET|FUTEX_CLOCK_REALTIME`. */
 export const futexOp: Kind = scalar("int", (value) => {

@@ -50,7 +50,7 @@ function shown(value: number, show: () => string): string {
 }
 
 /** Bytes at an address, cut after 32 with `...`. */
-export function bufferText(at: PrintContext, address: number, length: number): string {
+function bufferText(at: PrintContext, address: number, length: number): string {
   return shown(address, () => {
     const cut = length > STRING_LIMIT;
     const bytes = at.task.memory.bytes(address, cut ? STRING_LIMIT : length);

@@ -46,8 +46,8 @@ export const uint = scalar("uint", decimal);
 export const long = scalar("long", decimal);
 export const loff = scalar("loff", decimal);
 export const size = scalar("pointer", (_, at) => at.exact.toString());
-export const pid = int;
-export const fd = int;
+export const pid = scalar("int", decimal);
+export const fd = scalar("int", decimal);
 
 /** An unsigned word that prints in hexadecimal, 0 as "0". */
 export const word = scalar("pointer", (value, at) => (value === 0 ? "0" : `0x${at.exact.toString(16)}`));

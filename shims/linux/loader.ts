@@ -72,7 +72,7 @@ const down = (address: number): number => address - (address % PAGE);
 const up = (address: number): number => Math.ceil(address / PAGE) * PAGE;
 
 /** E2BIG as Linux decides it before it changes anything (fs/exec.c, bprm_stack_limits and copy_strings). */
-export function checkArguments(
+function checkArguments(
   argv: readonly Uint8Array[],
   envp: readonly Uint8Array[],
   execfn: Uint8Array,

@@ -13,7 +13,7 @@ export interface RunLimits {
   /** Basic blocks over all tasks. */
   readonly maxBlocks?: number;
   /** Ends the run at the next stop when it is aborted (Ctrl-C). */
-  readonly signal?: AbortSignal;
+  readonly signal?: { readonly aborted: boolean };
 }
 
 export type RunEnd =
@@ -42,7 +42,7 @@ class Runner {
   readonly #kernel: Kernel;
   readonly #dispatcher: Dispatcher;
   readonly #wallDeadline: number;
-  readonly #signal: AbortSignal | undefined;
+  readonly #signal: { readonly aborted: boolean } | undefined;
   #blocksLeft: number;
   #interrupted = false;
 

@@ -33,7 +33,7 @@ export type Family =
 
 /** The call left the registers as the guest shall find them: no result is written. */
 export const settled = Object.freeze({ settled: true });
-export type Settled = typeof settled;
+type Settled = typeof settled;
 
 export type Result = number | Wait | Settled;
 

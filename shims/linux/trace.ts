@@ -31,7 +31,7 @@ export interface CallEvent {
 }
 
 /** A call that waits while others go on. `args` are those known by now. */
-export interface UnfinishedEvent {
+interface UnfinishedEvent {
   readonly kind: "unfinished";
   readonly pid: number;
   readonly tid: number;
@@ -39,7 +39,7 @@ export interface UnfinishedEvent {
   readonly args: readonly string[];
 }
 
-export interface SignalEvent {
+interface SignalEvent {
   readonly kind: "signal";
   readonly pid: number;
   readonly tid: number;
@@ -47,7 +47,7 @@ export interface SignalEvent {
   readonly text: string;
 }
 
-export interface EndEvent {
+interface EndEvent {
   readonly kind: "ended";
   readonly pid: number;
   readonly status: ExitStatus;
@@ -128,7 +128,7 @@ export class EventTracer implements Tracer {
     const exact =
       plan === undefined ? rawArguments(task) : args.map((_, index) => exactArgument(task, plan, args, index));
     const pending: Pending = { name, family, plan, args, exact, texts: [], tokens: [], told: undefined };
-    if (plan === undefined) pending.texts.push(...exact.map((value) => `0x${value.toString(16)}`));
+    if (plan === undefined) pending.texts.push(...exact.map((value) => (value === 0n ? "0" : `0x${value.toString(16)}`)));
     else {
       for (const [index, kind] of plan.row.kinds.entries()) {
         pending.texts.push(kind.moment === "entry" ? show(task, pending, kind, index, undefined) : undefined);
@@ -187,6 +187,8 @@ export class EventTracer implements Tracer {
   }
 
   ended(process: Process, status: ExitStatus): void {
+    // What its tasks were in the middle of never returns, and is told of before the end.
+    for (const task of [...this.#pending.keys()]) if (task.process === process) this.leave(task, undefined);
     this.#consumer.event({ kind: "ended", pid: process.pid, status });
   }
 }

@@ -33,10 +33,10 @@ const PROT_VALID = Prot.PROT_READ | Prot.PROT_WRITE | Prot.PROT_EXEC | Prot.PROT
 const PROT_GROWS = Prot.PROT_GROWSDOWN | Prot.PROT_GROWSUP;
 
 export const pageUp = (length: number): number => Math.ceil(length / PAGE) * PAGE;
-export const pageDown = (address: number): number => address - (address % PAGE);
+const pageDown = (address: number): number => address - (address % PAGE);
 
 /** x86 has no pages that can be written or executed and not read. */
-export function effectiveProt(task: Task, wanted: number): number {
+function effectiveProt(task: Task, wanted: number): number {
   let bits = wanted & (PROT_READ | PROT_WRITE | PROT_EXEC);
   if ((bits & PROT_READ) !== 0 && (task.process.personality & READ_IMPLIES_EXEC) !== 0) bits |= PROT_EXEC;
   return bits === 0 ? 0 : bits | PROT_READ;

@@ -211,8 +211,8 @@ function getrusage(task: Task, who: number, to: number): number {
   return 0;
 }
 
-/** Fills a struct rusage with CPU time in ns; the kernel's other counts stay 0. For wait4 too. */
-export function writeRusage(task: Task, to: number, used: number): void {
+/** Fills a struct rusage with CPU time in ns; the kernel's other counts stay 0. */
+function writeRusage(task: Task, to: number, used: number): void {
   const { sec, nsec } = toInstant(used);
   const value = {
     ru_utime: { tv_sec: sec, tv_usec: Math.floor(nsec / 1000) },
