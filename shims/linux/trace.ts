@@ -128,7 +128,8 @@ export class EventTracer implements Tracer {
     const exact =
       plan === undefined ? rawArguments(task) : args.map((_, index) => exactArgument(task, plan, args, index));
     const pending: Pending = { name, family, plan, args, exact, texts: [], tokens: [], told: undefined };
-    if (plan === undefined) pending.texts.push(...exact.map((value) => (value === 0n ? "0" : `0x${value.toString(16)}`)));
+    if (plan === undefined)
+      pending.texts.push(...exact.map((value) => (value === 0n ? "0" : `0x${value.toString(16)}`)));
     else {
       for (const [index, kind] of plan.row.kinds.entries()) {
         pending.texts.push(kind.moment === "entry" ? show(task, pending, kind, index, undefined) : undefined);
