@@ -33,7 +33,7 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
       return task.fail(Errno.EINVAL, "no page range of user space");
     if (at + oldLength > target && target + newLength > at) return task.fail(Errno.EINVAL, "old and new range overlap");
   }
-  const region = space.regionAt(at);
+  const region = at < space.end ? space.regionAt(at) : undefined;
   if (region === undefined) return task.fail(Errno.EFAULT, "nothing is mapped there");
   if (oldLength === 0 && !region.shared) return task.fail(Errno.EINVAL, "private memory cannot be mapped twice");
   const grows = newLength > oldLength;
@@ -91,6 +91,7 @@ function madvise(task: Task, start: number, given: number, advice: number): numb
   const end = start + length;
   if (end > 2 ** (8 * task.abi.word)) return task.fail(Errno.EINVAL, "the range wraps around");
   if (length === 0) return 0;
+  if (start >= space.end) return task.fail(Errno.ENOMEM, "it lies outside user space");
   let hole = false;
   let position = start;
   for (const region of [...space.regions(start)]) {
@@ -151,9 +152,10 @@ function msync(task: Task, start: number, given: number, flags: number): number 
   const length = pageUp(given) % wordEnd;
   const end = start + length;
   if (end > wordEnd) return task.fail(Errno.ENOMEM, "the range wraps around");
+  if (length > 0 && start >= space.end) return task.fail(Errno.ENOMEM, "it lies outside user space");
   let hole = false;
   let position = start;
-  for (const region of space.regions(start)) {
+  for (const region of length > 0 ? space.regions(start) : []) {
     if (region.start >= end) break;
     if (region.start > position) hole = true;
     position = Math.min(region.end, end);

@@ -1,0 +1,48 @@
+// Every call there is, with arguments no program would pass: the guest gets an answer, we get no exception.
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { CallGuest, guests } from "./call-guest.ts";
+
+const ARENA = 0x10_0000;
+
+const nasty = fc.oneof(
+  fc.constantFrom(0n, 1n, -1n, -100n, 8n, 0xfffn, 0x1000n, 0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 0xffff_f000n),
+  fc.constantFrom(0x7fff_ffff_f000n, 0x7fff_ffff_effcn, 0x8000_0000_0000n, 1n << 63n, (1n << 63n) - 1n, -4096n, -8n),
+  fc.integer({ min: 0, max: 64 }).map(BigInt),
+  fc.integer({ min: 0, max: 0x1f_ffff }).map((offset) => BigInt(ARENA + offset)),
+  // At the end of the arena: structs and strings that run into nothing.
+  fc.integer({ min: 1, max: 300 }).map((back) => BigInt(ARENA + 0x20_0000 - back)),
+  fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
+);
+
+describe.each(guests)("hostile arguments on %s", (name, abi) => {
+  it("are answered by every call", { timeout: 60_000 }, () => {
+    const guest0 = new CallGuest({ abi });
+    const numbers = guest0.kernel.table.rows
+      .map((row) => row.numbers[name])
+      .filter((number): number is number => number !== undefined);
+    guest0.close();
+    const call = fc.tuple(fc.constantFrom(...numbers), fc.array(nasty, { minLength: 6, maxLength: 6 }));
+    fc.assert(
+      fc.property(
+        fc.array(call, { minLength: 40, maxLength: 40 }),
+        fc.integer({ min: 0, max: 255 }),
+        (calls, filling) => {
+          const guest = new CallGuest({ abi, maxMemory: 2 ** 26 });
+          try {
+            guest.memory.fill(ARENA, 0x10_0000, filling);
+            for (const [number, args] of calls) {
+              if (guest.task.dead) break;
+              guest.trap(abi, number, ...args);
+              if (guest.task.wait !== undefined) guest.kernel.scheduler.unpark(guest.task);
+            }
+            expect(guest.lines.length).toBeGreaterThan(0);
+          } finally {
+            guest.close();
+          }
+        },
+      ),
+      { seed: 1, numRuns: 150 },
+    );
+  });
+});
