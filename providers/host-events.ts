@@ -59,7 +59,8 @@ export class HostEvents {
 }
 
 /** Lets an event strike a thread that is in the guest; afterwards it is in the guest again. */
-export function strike(lifecycle: Lifecycle, thread: number, kind: HostEventKind): void {
+export function strike(lifecycle: Lifecycle | undefined, thread: number, kind: HostEventKind): void {
+  if (lifecycle === undefined) return;
   if (kind === "reschedule") {
     lifecycle.rescheduled(thread);
     return;

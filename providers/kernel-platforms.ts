@@ -47,7 +47,7 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
     return {
       provider: this.name,
       execute: () => {
-        this.#attach(asker.thread);
+        this.#know(asker.thread);
         return this.#execute(request);
       },
     };
@@ -84,7 +84,7 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
   }
 
   /** The kernel is in the CPU: its block is behind GS, the guest's GS base in KernelGsBase. */
-  #attach(thread: number): void {
+  #know(thread: number): void {
     if (this.#attached.has(thread)) return;
     this.#attached.add(thread);
     const { privileged } = this.#options.platform.cpu;
@@ -93,8 +93,15 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
     privileged.gsBase = this.#block.base;
   }
 
+  attach(thread: number): void {
+    this.#attached.delete(thread);
+    this.#home.inGuest = false;
+    this.#know(thread);
+  }
+
   enterGuest(thread: number): void {
-    this.#attach(thread);
+    this.#know(thread);
+    if (this.#home.inGuest) return;
     this.#started = true;
     const { privileged } = this.#options.platform.cpu;
     if (this.#kernel.vtl) privileged.kernelGsBase = 0n;
@@ -103,7 +110,7 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
   }
 
   leaveGuest(thread: number, reason: LeaveReason): void {
-    this.#attach(thread);
+    this.#know(thread);
     if (!this.#home.inGuest) {
       if (reason === "vtl") this.#crossed();
       return;
@@ -135,7 +142,7 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
   }
 
   threadStart(thread: number): void {
-    this.#attach(thread);
+    this.#know(thread);
     // Another virtual CPU, as the host hands it over; otherwise its context is the copy of the parent's.
     if (this.asLitebox) this.#options.platform.cpu.privileged.fsBase = 0n;
   }

@@ -14,9 +14,12 @@ export type LeaveReason = "syscall" | "exception" | "interrupt" | "switch" | "vt
  * A provider without one (`direct`) costs a run loop one comparison with undefined.
  */
 export interface Lifecycle {
-  /** The guest is about to run. */
+  /** The guest is about to run. Nothing happens where the thread is in the guest already. */
   enterGuest(thread: number): void;
-  /** It has stopped. Page faults that only the address space answers do not count. */
+  /**
+   * It has stopped. Page faults that only the address space answers do not count. Nothing happens where the thread is out of the
+   * guest already, except that `vtl` always crosses.
+   */
   leaveGuest(thread: number, reason: LeaveReason): void;
   /**
    * The host took the CPU from the thread, while in the guest, and gave it back; the shim does not notice. On Windows this
@@ -34,6 +37,11 @@ export interface Lifecycle {
    */
   threadStart(thread: number, parent: number | undefined, setsTls: boolean): void;
   threadExit(thread: number): void;
+  /**
+   * The shim has put registers of its own making into the CPU, segment bases included, to enter the guest with them: the platform
+   * takes the CPU as it would have it out of the guest.
+   */
+  attach(thread: number): void;
   /** The thread executes another program, after the request `ClearTls`. It may get another id by that. */
   exec(thread: number, was: number): void;
   /** A handler's frame has been made; `enterGuest` starts the handler. */

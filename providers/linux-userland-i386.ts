@@ -79,14 +79,22 @@ export class LinuxUserlandI386 implements PunchthroughProvider, Lifecycle {
     const { cpu } = this.#options.platform;
     const thread = new SelectorHome(cpu, this.#blocks.create(), (this.#hostEntry << 3) | 3);
     this.#threads.set(id, thread);
-    cpu.privileged.setGdtEntry(this.#hostEntry, toDescriptor(hostDesc(thread.block, this.#hostEntry)));
-    cpu.privileged.loadSelector("gs", thread.hostSelector);
-    cpu.privileged.loadSelector("fs", thread.hostSelector);
+    this.attach(id);
     return thread;
+  }
+
+  attach(id: number): void {
+    const thread = this.#thread(id);
+    const { privileged } = this.#options.platform.cpu;
+    thread.inGuest = false;
+    privileged.setGdtEntry(this.#hostEntry, toDescriptor(hostDesc(thread.block, this.#hostEntry)));
+    privileged.loadSelector("gs", thread.hostSelector);
+    privileged.loadSelector("fs", thread.hostSelector);
   }
 
   enterGuest(id: number): void {
     const thread = this.#thread(id);
+    if (thread.inGuest) return;
     const { privileged } = this.#options.platform.cpu;
     if (!privileged.loadSelector("gs", thread.saved)) {
       if (this.asLitebox) {

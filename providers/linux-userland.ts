@@ -64,14 +64,20 @@ export class LinuxUserland implements PunchthroughProvider, Lifecycle {
     const thread = new UserHome(this.#options, block);
     thread.stored = stored;
     this.#threads.set(id, thread);
-    const { privileged } = this.#options.platform.cpu;
-    writeFsBase(this.#options, this.name, block.base);
-    privileged.gsBase = block.base;
+    this.attach(id);
     return thread;
+  }
+
+  attach(id: number): void {
+    const thread = this.#thread(id);
+    thread.inGuest = false;
+    writeFsBase(this.#options, this.name, thread.block.base);
+    this.#options.platform.cpu.privileged.gsBase = thread.block.base;
   }
 
   enterGuest(id: number): void {
     const thread = this.#thread(id);
+    if (thread.inGuest) return;
     writeFsBase(this.#options, this.name, thread.stored);
     thread.inGuest = true;
   }

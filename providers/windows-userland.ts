@@ -70,16 +70,23 @@ export class WindowsUserland implements PunchthroughProvider, Lifecycle {
   }
 
   #attach(id: number, stored: bigint): WindowsHome {
-    const { cpu } = this.#options.platform;
-    const thread = new WindowsHome(cpu, this.#blocks.create());
+    const thread = new WindowsHome(this.#options.platform.cpu, this.#blocks.create());
     thread.stored = stored;
     this.#threads.set(id, thread);
-    cpu.privileged.gsBase = thread.block.base;
+    this.attach(id);
     return thread;
+  }
+
+  attach(id: number): void {
+    const thread = this.#thread(id);
+    thread.inGuest = false;
+    thread.switchedOut = false;
+    this.#options.platform.cpu.privileged.gsBase = thread.block.base;
   }
 
   enterGuest(id: number): void {
     const thread = this.#thread(id);
+    if (thread.inGuest) return;
     thread.inGuest = true;
     // A thread that was only switched out is not resumed by LiteBox but by Windows.
     if (thread.switchedOut) this.rescheduled(id);

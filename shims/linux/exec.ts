@@ -136,6 +136,7 @@ export function exec(
   }
   // The other threads end; the one that called is the leader from now on (de_thread).
   for (const other of [...process.tasks]) if (other !== task) exitTask(other, 0);
+  const was = task.tid;
   if (task.tid !== process.pid) {
     kernel.tasks.delete(task.tid);
     task.tid = process.pid;
@@ -155,6 +156,7 @@ export function exec(
   process.mm = loaded.mm;
   kernel.signals.execed(task);
   become(task, program.main.entry, execfn, loaded);
+  if (!task.dead) kernel.gate.lifecycle?.exec(task.tid, was);
   process.execEvents.wake();
   return settled;
 }

@@ -30,6 +30,7 @@ export function exitTask(task: Task, code: number): void {
   task.dead = true;
   task.context = undefined;
   kernel.gate.goesOn(task.tid);
+  kernel.gate.lifecycle?.threadExit(task.tid);
   kernel.tasks.delete(task.tid);
   process.tasks.delete(task);
   abandonSignals(task);

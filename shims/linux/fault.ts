@@ -1,7 +1,6 @@
 /** Exceptions of the guest that nobody handles: which signal Linux makes of them, and the report the user gets. */
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
-import { captureState } from "../../providers/state.ts";
 import type { Fault } from "./signal-port.ts";
 import type { Task } from "./task.ts";
 
@@ -64,7 +63,7 @@ export function faultReport(task: Task, fault: Fault, disassemble?: Disassemble)
     ? ` in ${region.backing.name} at offset 0x${(pc - region.start + region.offset).toString(16)}`
     : "";
   lines.push(`  at 0x${cpu.regBig(Reg.rip).toString(16)}${place}: ${instruction(task, pc, disassemble)}`);
-  const tls = captureState({ cpu, layout: "x86_64" }, { kind: "GetFsBase" });
+  const tls = kernel.gate.state(task.tid);
   lines.push(
     `  FS base 0x${tls.fsBase.toString(16)} (selector 0x${tls.fs.toString(16)}), ` +
       `GS base 0x${tls.gsBase.toString(16)} (selector 0x${tls.gs.toString(16)})`,

@@ -4,6 +4,7 @@
  */
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { Reg, StopKind } from "../../emulator/cpu.ts";
+import { strike } from "../../providers/host-events.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
 import type { ExitStatus, Kernel, Task } from "./task.ts";
 
@@ -78,6 +79,8 @@ class Runner {
       if (!task.dead && task.wait === undefined) {
         task.startedTurn = clock.now();
         this.#turn(task);
+        // Nothing to a task that is out of the guest by a call or a fault.
+        if (!task.dead) kernel.gate.lifecycle?.leaveGuest(task.tid, "switch");
         task.cpuTime += clock.now() - task.startedTurn;
         task.startedTurn = clock.now();
       }
@@ -119,11 +122,15 @@ class Runner {
     const { scheduler, machine, clock } = kernel;
     const { cpu } = machine;
     const dispatcher = this.#dispatcher;
+    const { hostEvents } = kernel;
+    const { lifecycle } = kernel.gate;
     let turn = scheduler.turnLength();
     let budget = this.#budget(turn);
     scheduler.attention = false;
     kernel.gate.goesOn(task.tid);
     for (;;) {
+      if (lifecycle !== undefined) lifecycle.enterGuest(task.tid);
+      if (hostEvents !== undefined) budget = sooner(budget, hostEvents.blocksLeft);
       const kind = cpu.run(budget);
       if (budget >= 0) {
         const used = budget - Math.max(cpu.budgetLeft, 0);
@@ -131,7 +138,11 @@ class Runner {
         this.#blocksLeft -= used;
         turn -= used;
         budget -= used;
+        // One that comes with a call or a fault falls into the shim's time, where it changes nothing.
+        const event = hostEvents?.ran(used);
+        if (event !== undefined && kind === StopKind.budget) strike(lifecycle, task.tid, event);
       }
+      if (lifecycle !== undefined && kind <= StopKind.sysenter) lifecycle.leaveGuest(task.tid, "syscall");
       switch (kind) {
         case StopKind.syscall:
           // 32-bit code lies below 4 GiB; an Intel CPU raises #UD for its `syscall`.
@@ -153,6 +164,7 @@ class Runner {
           break;
         case StopKind.interrupted:
           this.#interrupted = true;
+          lifecycle?.leaveGuest(task.tid, "interrupt");
           return;
       }
       if (scheduler.attention) {
@@ -171,6 +183,14 @@ class Runner {
         if (now >= scheduler.nextDeadline || now >= kernel.signals.nextTimer()) return;
       }
     }
+  }
+
+  /** The task is out of the guest by an exception. True when that was the platform's doing, and the guest is to try again. */
+  #repaired(task: Task, vector: number): boolean {
+    const { lifecycle } = this.#kernel.gate;
+    if (lifecycle === undefined) return false;
+    lifecycle.leaveGuest(task.tid, "exception");
+    return lifecycle.retries(task.tid, vector);
   }
 
   #invalid(task: Task): void {
@@ -192,6 +212,7 @@ class Runner {
     const address = cpu.stopAddress;
     const access = cpu.stopAccess;
     if (vector !== 14) {
+      if (this.#repaired(task, vector)) return;
       this.#kernel.signals.raiseFault(task, {
         vector,
         errorCode: cpu.stopErrorCode,
@@ -203,7 +224,7 @@ class Runner {
       return;
     }
     const page = task.process.mm.space.resolve(address, access);
-    if (page === "ok") return;
+    if (page === "ok" || this.#repaired(task, vector)) return;
     const errorCode = cpu.stopErrorCode;
     this.#kernel.signals.raiseFault(task, {
       vector,
@@ -264,6 +285,12 @@ class Runner {
     const limit = this.#wallDeadline - Date.now();
     await setTimeout(Math.max(0, Math.min(ms, limit, 50)));
   }
+}
+
+/** The smaller of two budgets, where a negative one has no end. */
+function sooner(budget: number, blocks: number): number {
+  if (blocks === Number.POSITIVE_INFINITY) return budget;
+  return budget < 0 ? blocks : Math.min(budget, blocks);
 }
 
 function describe(task: Task): string {

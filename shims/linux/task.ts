@@ -6,6 +6,7 @@ import { type Cpu, type CpuContext, Reg, type StopKind } from "../../emulator/cp
 import type { Machine } from "../../emulator/machine.ts";
 import type { AddressSpace, Backing, GuestMemory } from "../../emulator/memory.ts";
 import type { Gate } from "../../providers/gate.ts";
+import type { HostEvents } from "../../providers/host-events.ts";
 import type { Outcome, Request } from "../../providers/requests.ts";
 import type { Abi } from "./abi.ts";
 import type { Clock } from "./clock.ts";
@@ -32,6 +33,8 @@ export interface KernelOptions {
   readonly table: SyscallTable;
   readonly signals: SignalPort;
   readonly tracer?: Tracer;
+  /** What the provider's host does on its own account; nothing when omitted. */
+  readonly hostEvents?: HostEvents | undefined;
   readonly hostname?: string;
   /** Bytes of guest memory one process may map (RLIMIT_AS of the first process); unlimited when omitted. */
   readonly maxMemory?: number;
@@ -56,6 +59,7 @@ export class Kernel {
   readonly table: SyscallTable;
   readonly signals: SignalPort;
   readonly tracer: Tracer | undefined;
+  readonly hostEvents: HostEvents | undefined;
   readonly scheduler: Scheduler;
   readonly futexes: FutexTable;
   readonly uts: UtsNames;
@@ -82,6 +86,7 @@ export class Kernel {
     this.table = options.table;
     this.signals = options.signals;
     this.tracer = options.tracer;
+    this.hostEvents = options.hostEvents;
     this.scheduler = new Scheduler(options.random.stream("schedule"));
     this.futexes = new FutexTable();
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };

@@ -124,7 +124,7 @@ class MiniShim {
       if (kind === StopKind.budget) {
         const strikes = this.#next ?? event;
         this.#next = undefined;
-        if (strikes !== undefined && this.#lifecycle !== undefined) strike(this.#lifecycle, id, strikes);
+        if (strikes !== undefined) strike(this.#lifecycle, id, strikes);
         continue;
       }
       if (kind === StopKind.exception) {

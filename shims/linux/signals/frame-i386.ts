@@ -53,8 +53,9 @@ const RT_RETCODE = Uint8Array.of(0xb8, 173, 0, 0, 0, 0xcd, 0x80, 0);
 
 function writeContext(task: Task, view: DataView, at: number, place: FramePlace, interrupted: Interrupted): void {
   const { cpu, signals } = task;
-  view.setUint32(at + Context.gs, cpu.selector("gs"), true);
-  view.setUint32(at + Context.fs, cpu.selector("fs"), true);
+  const guest = task.kernel.gate.guestCpu(task.tid);
+  view.setUint32(at + Context.gs, guest.selector("gs"), true);
+  view.setUint32(at + Context.fs, guest.selector("fs"), true);
   view.setUint32(at + Context.es, cpu.selector("es"), true);
   view.setUint32(at + Context.ds, cpu.selector("ds"), true);
   for (const [index, register] of REGISTERS.entries()) {

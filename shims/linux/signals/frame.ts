@@ -103,6 +103,7 @@ export function enterSignalHandler(
   cpu.setReg(Reg.rip, action.handler);
   cpu.setReg(Reg.rflags, flags & ~(FLAG_DF | FLAG_RF | FLAG_TF));
   resetFpu(cpu);
+  task.kernel.gate.lifecycle?.signal(task.tid);
   return undefined;
 }
 

@@ -24,7 +24,7 @@ export interface RefusedSelector {
  * @returns what the CPU refuses of CS and SS, which then are as before; "denied" when the provider gives no token
  */
 export function loadSelectors(task: Task, wanted: Selectors, call: string): RefusedSelector | "denied" | undefined {
-  const { cpu } = task;
+  const cpu = task.kernel.gate.guestCpu(task.tid);
   const selectors: Selectors = {};
   let changes = false;
   for (const segment of ["gs", "fs", "ds", "es", "cs", "ss"] as const) {
