@@ -355,6 +355,15 @@ void Engine::onSyscallInstruction(uint32_t addend) {
   h.eip += addend;
   if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
   h.regs[1] = h.eip;
+  // The way back, SYSRET, loads SS from the STAR register, whatever the program had there.
+  if (h.segs[SS].selector != SYSRET_SS) {
+    setSegment(SS, SYSRET_SS, gdt()[SYSRET_SS >> 3]);
+    h.hflags |= HF_SS32;
+    updateAddseg();
+  }
+  // Linux has SYSCALL clear TF, and SYSRET sets it again: the next trap comes after the instruction that follows.
+  syscallTf_ = h.eflags & FLAG_TF;
+  h.eflags &= ~FLAG_TF;
   stopWith(SYSCALL);
 }
 
@@ -440,6 +449,10 @@ void Engine::run() {
     }
   }
   if (stop.kind == EXCEPTION) refineStop();
+  if (syscallTf_) {
+    h.eflags |= FLAG_TF;
+    syscallTf_ = false;
+  }
   stop.rflags = flags();
   if (stop.kind == SYSCALL) h.regs[11] = stop.rflags;
 }

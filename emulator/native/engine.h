@@ -33,6 +33,9 @@ struct StopBlock {
 };
 
 constexpr uint32_t GDT_ENTRIES = 16;
+// __USER_DS of an x86-64 kernel, the only kind that has `syscall`.
+constexpr uint16_t SYSRET_SS = 0x2b;
+constexpr uint64_t FLAG_TF = 0x100;
 
 struct Context {
   char env[Env::contextSize];
@@ -121,6 +124,7 @@ class Engine {
   bool running_ = false;
   bool counting_ = false;
   bool stopped_ = false;
+  bool syscallTf_ = false;  // TF was set when `syscall` ran
   std::atomic<bool> interruptRequested_{false};
   uc_hook intrHook_ = 0, invalidHook_ = 0, blockHook_ = 0;
   // What the translator is shown instead of the last instruction of the block it is at.

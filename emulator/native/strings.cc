@@ -32,6 +32,7 @@ void Engine::repString(const Decoded& d) {
   uint8_t value[8];
   std::memcpy(value, &h.regs[0], 8);
   uint64_t spent = 0;
+  bool stepping = h.eflags & FLAG_TF;  // a trap after each element
   while (count) {
     uint64_t s = (sourceBase + (rsi & mask)) & linearMask, t = (targetBase + (rdi & mask)) & linearMask;
     uint64_t steps;
@@ -48,6 +49,7 @@ void Engine::repString(const Decoded& d) {
     bool crossing = steps == 0;
     if (crossing) steps = 1;
     if (steps > count) steps = count;
+    if (stepping) steps = 1;
     int64_t from = 0, to = 0, from2 = 0, to2 = 0;
     auto touch = [&](uint64_t a, Access access, int64_t& p, int64_t& p2) {
       p = active_->translate(a, access);
@@ -107,7 +109,7 @@ void Engine::repString(const Decoded& d) {
     count -= steps;
     put(rcx, count);
     // A very long copy lets an interrupt in, as the instruction does on hardware.
-    if ((spent += steps) >= (1u << 20) && count) return;
+    if (((spent += steps) >= (1u << 20) || stepping) && count) return;
   }
   h.eip += d.length;
   if (!code64) h.eip &= 0xffffffffu;

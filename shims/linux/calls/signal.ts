@@ -181,6 +181,7 @@ function targetsOf(task: Task): FrameTargets {
 function goBack(task: Task, pop: (task: Task, targets: FrameTargets) => Returned): Result {
   task.restart = undefined;
   const { good, refused } = pop(task, targetsOf(task));
+  task.kernel.gate.lifecycle?.sigreturn(task.tid);
   const { signals } = task;
   if (!good) {
     task.cpu.setReg(Reg.rax, 0);
@@ -189,15 +190,20 @@ function goBack(task: Task, pop: (task: Task, targets: FrameTargets) => Returned
   } else if (refused !== undefined) {
     const { by, cs, ss } = refused;
     signals.refused = { cs, ss };
-    signals.trapno = by.vector;
-    signals.errorCode = by.errorCode;
-    const number = by.vector === GENERAL_PROTECTION ? Signal.SIGSEGV : Signal.SIGBUS;
+    // With a stack segment of the LDT Linux returns from a read-only copy of its stack (espfix64): a fault there becomes a double
+    // fault, and that a plain #GP.
+    const espfix = (ss & SELECTOR_LDT) !== 0;
+    signals.trapno = espfix ? GENERAL_PROTECTION : by.vector;
+    signals.errorCode = espfix ? 0 : by.errorCode;
+    const number = signals.trapno === GENERAL_PROTECTION ? Signal.SIGSEGV : Signal.SIGBUS;
     forceSignal(task, SigInfo.sent(number, SiCode.SI_KERNEL, 0, 0));
   }
   return settled;
 }
 
 const GENERAL_PROTECTION = 13;
+/** In a selector: of the LDT. */
+const SELECTOR_LDT = 4;
 
 /** Which frame rt_sigreturn takes back follows from the ABI of the call, as in Linux. */
 function rtSigreturn(task: Task): Result {

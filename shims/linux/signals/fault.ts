@@ -1,5 +1,6 @@
 /** CPU exceptions as signals: number, si_code, si_addr, trap number and error code (arch/x86/kernel/traps.c, mm/fault.c). */
 import { Reg } from "../../../emulator/cpu.ts";
+import { MemoryFault } from "../../../emulator/errors.ts";
 import { x86_64 } from "../abi.ts";
 import type { Fault } from "../signal-port.ts";
 import type { Task } from "../task.ts";
@@ -27,6 +28,8 @@ const Vector = {
 const TRAPS: ReadonlySet<number> = new Set([Vector.DB, Vector.BP, Vector.OF]);
 const PF_PROT = 1;
 const FLAG_TF = 0x100;
+/** Its one byte of code. */
+const INT1 = 0xf1;
 const MXCSR_AT = 24;
 
 /** True when the instruction at RIP is the one that failed. */
@@ -51,6 +54,17 @@ function floatCode(task: Task, vector: number): number {
   return raised & 0x20 ? SiCode.FPE_FLTRES : 0;
 }
 
+/** `int1` raises the same exception as a single step; TF itself may have been cleared by the very instruction that was stepped. */
+function isInt1({ cpu, memory }: Task): boolean {
+  if (cpu.regLow(Reg.rflags) & FLAG_TF) return false;
+  try {
+    return memory.u8(cpu.reg(Reg.rip) - 1) === INT1;
+  } catch (error) {
+    if (error instanceof MemoryFault) return false;
+    throw error;
+  }
+}
+
 /** SIGSEGV and SIGBUS without more to tell. */
 function plain(signal: number): SigInfo {
   return SigInfo.sent(signal, SiCode.SI_KERNEL, 0, 0);
@@ -70,12 +84,7 @@ export function signalForFault(task: Task, fault: Fault): SigInfo | undefined {
     case Vector.DE:
       return SigInfo.fault(Signal.SIGFPE, SiCode.FPE_INTDIV, pc);
     case Vector.DB:
-      // Without single-stepping it was `int1`.
-      return SigInfo.fault(
-        Signal.SIGTRAP,
-        cpu.regLow(Reg.rflags) & FLAG_TF ? SiCode.TRAP_TRACE : SiCode.TRAP_BRKPT,
-        pc,
-      );
+      return SigInfo.fault(Signal.SIGTRAP, isInt1(task) ? SiCode.TRAP_BRKPT : SiCode.TRAP_TRACE, pc);
     case Vector.BP:
       return plain(Signal.SIGTRAP);
     case Vector.UD:
