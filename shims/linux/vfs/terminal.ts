@@ -1,7 +1,12 @@
 import { spawnSync } from "node:child_process";
+import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
+import { hostErrno } from "./error.ts";
+
+/** Of /dev/null, /dev/zero and their like (admin-guide/devices.txt). */
+const LINUX_MEM_MAJOR = 1;
 
 /** Requests of ioctl_tty(2) (uapi/asm-generic/ioctls.h). */
 const TCGETS = 0x5401;
@@ -50,7 +55,7 @@ export class HostTerminal {
 
   /** The first of the given host descriptors that is a terminal. */
   static among(fds: readonly number[]): HostTerminal | undefined {
-    const fd = fds.find((candidate) => isatty(candidate));
+    const fd = fds.find((candidate) => mayBeTerminal(candidate) && isatty(candidate));
     return fd === undefined ? undefined : new HostTerminal(fd);
   }
 
@@ -162,5 +167,17 @@ export class HostTerminal {
       default:
         return undefined;
     }
+  }
+}
+
+/** Asked before `isatty`, whose module brings Node's network code with it: a pipe, a file and /dev/null are no terminal. */
+function mayBeTerminal(fd: number): boolean {
+  try {
+    const stat = fstatSync(fd);
+    const memoryDevice = process.platform === "linux" && ((stat.rdev >> 8) & 0xfff) === LINUX_MEM_MAJOR;
+    return stat.isCharacterDevice() && !memoryDevice;
+  } catch (error) {
+    if (hostErrno(error) === undefined) throw error;
+    return false;
   }
 }
