@@ -135,7 +135,8 @@ function buildAddon(needTools) {
 
 function compile() {
   const sources = filesBelow(["cli", "emulator", "providers", "shims"], (name) => name.endsWith(".ts"));
-  const wanted = digest(["package-lock.json", "tsconfig.json", ...sources]);
+  // The code cache fits one version of Node only.
+  const wanted = digest(["package-lock.json", "tsconfig.json", "cli/bundle.mjs", ...sources], process.version);
   const stamp = pathOf("dist", ".shimbed-sources");
   if (readStamp(stamp) === wanted) return;
   say("compiling");
@@ -145,6 +146,8 @@ function compile() {
   const tsc = pathOf("node_modules", "typescript", "bin", "tsc");
   const args = [tsc, "-p", pathOf("tsconfig.json"), "--outDir", next];
   run("compile", process.execPath, args, "The lines above name the file and line to mend.");
+  const advice = "The program works without it too: `npm run build` compiles alone.";
+  run("bundle", process.execPath, [pathOf("cli", "bundle.mjs"), next], advice);
   writeFileSync(join(next, ".shimbed-sources"), `${wanted}\n`);
   rmSync(pathOf("dist"), { recursive: true, force: true });
   chmodSync(join(next, "cli", "shimbed.js"), 0o755);
