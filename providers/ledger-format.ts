@@ -119,6 +119,20 @@ function formatChanges(before: TlsState, after: TlsState): string[] {
   return changes;
 }
 
+/** The guest address that a request is about: the base it wants; undefined where it has none. */
+export function addressOf(request: Request): bigint | undefined {
+  switch (request.kind) {
+    case "SetFsBase":
+    case "SetGsBase":
+      return request.address;
+    case "SetThreadArea":
+    case "SetLdtEntry":
+      return BigInt(request.desc.base_addr);
+    default:
+      return undefined;
+  }
+}
+
 function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }
