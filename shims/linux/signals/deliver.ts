@@ -157,7 +157,7 @@ function handle(task: Task, info: SigInfo, action: Action, complain: Complain, f
 }
 
 /** force_sigsegv: a second failure, for SIGSEGV itself, cannot be handled. */
-export function badFrame(task: Task, signal: number, why: string, complain: Complain): void {
+function badFrame(task: Task, signal: number, why: string, complain: Complain): void {
   const info = SigInfo.sent(Signal.SIGSEGV, SiCode.SI_KERNEL, 0, 0);
   const { hand } = task.process.signals;
   const fatal = signal === Signal.SIGSEGV;

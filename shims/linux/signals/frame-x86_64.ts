@@ -52,7 +52,7 @@ const FIX_EFLAGS = 0x50dd5;
 /** RF would only tell this CPU not to look at breakpoints, of which it has none. */
 const FLAG_RF = 0x1_0000;
 
-export function setWide(view: DataView, offset: number, value: number): void {
+function setWide(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, value, true);
   view.setUint32(offset + 4, Math.floor(value / TWO_32), true);
 }

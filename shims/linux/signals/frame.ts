@@ -16,7 +16,7 @@ import type { Action } from "./state.ts";
 const RED_ZONE = 128;
 const FLAG_TF = 0x100;
 const FLAG_DF = 0x400;
-export const FLAG_RF = 0x1_0000;
+const FLAG_RF = 0x1_0000;
 
 /** What a frame shows of the interrupted code. */
 export interface Interrupted {

@@ -11,7 +11,7 @@ import { type Action, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK } from "./state.ts";
 export const signal: Kind = scalar("int", (value) => (value === 0 ? "0" : signalName(value)));
 
 /** `[INT TERM]`, or `~[KILL STOP]` where most are set. */
-export function setText(set: SignalSet): string {
+function setText(set: SignalSet): string {
   const all = set.signals();
   const inverted = all.length > 32;
   const shown = (inverted ? set.inverse().signals() : all).map((one) => signalName(one).replace(/^SIG/, ""));
@@ -37,7 +37,7 @@ export const oldSet: Kind = scalar("uint", (value) => setText(new SignalSet(valu
 
 export const maskHow: Kind = choice("SIG_", { SIG_BLOCK: 0, SIG_UNBLOCK: 1, SIG_SETMASK: 2 });
 
-export function handlerText(handler: number): string {
+function handlerText(handler: number): string {
   if (handler === SIG_DFL) return "SIG_DFL";
   return handler === SIG_IGN ? "SIG_IGN" : addressText(handler);
 }
@@ -45,7 +45,7 @@ export const handler: Kind = scalar("pointer", handlerText);
 
 const saFlags = Object.entries(SaFlag);
 
-export function actionText(action: Action): string {
+function actionText(action: Action): string {
   const parts = [
     `sa_handler=${handlerText(action.handler)}`,
     `sa_mask=${setText(action.mask)}`,

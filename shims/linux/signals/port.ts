@@ -8,6 +8,7 @@ import { KernelSignals } from "./kernel.ts";
 import { SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal } from "./numbers.ts";
 import { childInfo, forceSignal, sendToProcess, sendToTask } from "./send.ts";
 import { SigInfo } from "./siginfo.ts";
+import type { ProcessSignals, TaskSignals } from "./state.ts";
 
 export interface SignalOptions {
   /** Told of faults that no handler takes, as lines without line ends. */
@@ -89,8 +90,14 @@ export class Signals implements SignalPort {
   }
 }
 
+/** A task, or what of one matters here. */
+interface Holder {
+  readonly signals: TaskSignals;
+  readonly process: { readonly signals: ProcessSignals };
+}
+
 /** What clone gives a new thread or process of its parent's signals (copy_sighand, copy_signal, sigaltstack(2)). */
-export interface Inherit {
+interface Inherit {
   /** CLONE_SIGHAND: handlers are shared. */
   readonly shareHandlers: boolean;
   /** CLONE_CLEAR_SIGHAND: handlers go back to their default. */
@@ -103,7 +110,7 @@ export interface Inherit {
  * Gives a task made by clone its mask, alternate stack and, where its process is new, handlers. Pending signals and timers are not
  * inherited.
  */
-export function inheritSignals(child: Task, parent: Task, how: Inherit): void {
+export function inheritSignals(child: Holder, parent: Holder, how: Inherit): void {
   const own = child.signals;
   own.blocked = parent.signals.blocked.copy();
   if (how.dropStack) own.alt.reset();

@@ -23,7 +23,7 @@ export function recalculate(task: Task): void {
 }
 
 /** Makes a task look at its signals, also out of a wait. */
-export function alert(task: Task): void {
+function alert(task: Task): void {
   task.signals.attention = true;
   if (task.wait !== undefined) task.kernel.scheduler.ready(task);
 }

@@ -22,7 +22,7 @@ const DEFAULT: Action = { handler: SIG_DFL, flags: 0, restorer: 0, mask: new Sig
 const IGNORED: Action = { ...DEFAULT, handler: SIG_IGN };
 
 /** Handlers, shared by CLONE_SIGHAND. */
-export class SigHand {
+class SigHand {
   readonly #actions: Action[];
   /** Woken when a signal arrives: for signalfd. */
   readonly arrivals = new WaitQueue();
@@ -63,7 +63,7 @@ export const SS_DISABLE = 2;
 export const SS_AUTODISARM = 0x8000_0000;
 
 /** sigaltstack(2): the stack and its flags as they were given. */
-export class AltStack {
+class AltStack {
   start = 0;
   size = 0;
   flags = 0;
