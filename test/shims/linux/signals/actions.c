@@ -1,5 +1,5 @@
 // Actions, masks, queues, stacks, and every errno of the calls around them; raw calls, so that no libc is in between.
-#include "common.h"
+#include "handler-guest.h"
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
 // How processes end by signals; the first argument says by which way.
-#include "common.h"
+#include "handler-guest.h"
 #include <sys/resource.h>
 
 static void handler(int number) {

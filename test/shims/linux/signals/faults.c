@@ -1,5 +1,5 @@
 // Every exception a program can cause: signal, code, address, trap number, error code, flags, and where RIP is.
-#include "common.h"
+#include "handler-guest.h"
 #include <fcntl.h>
 
 static sigjmp_buf back;

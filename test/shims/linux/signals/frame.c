@@ -1,5 +1,5 @@
 // The frame as the handler finds it, and the state that handlers start with and leave behind.
-#include "common.h"
+#include "handler-guest.h"
 
 static unsigned char stack[65536] __attribute__((aligned(64)));
 

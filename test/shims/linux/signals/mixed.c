@@ -1,6 +1,6 @@
 // A 64-bit program whose handlers were set by `int $0x80`: they run in 32-bit code, on frames of i386.
 // Built for x86-64 without PIE, so that its code lies below 4 GiB.
-#include "common.h"
+#include "handler-guest.h"
 
 static volatile uint32_t results[8] __attribute__((used));
 __asm__(

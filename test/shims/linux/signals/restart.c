@@ -1,5 +1,5 @@
 // Calls that signals interrupt: which fail with EINTR, which go on, and what is left of their times.
-#include "common.h"
+#include "handler-guest.h"
 #include <poll.h>
 #include <sys/select.h>
 #include <sys/time.h>

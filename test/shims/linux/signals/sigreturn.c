@@ -1,5 +1,5 @@
 // What sigreturn restores, and what it refuses.
-#include "common.h"
+#include "handler-guest.h"
 #include <asm/ldt.h>
 
 static volatile int step;

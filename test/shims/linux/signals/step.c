@@ -1,5 +1,5 @@
 // Single-stepping with TF, through calls and across handlers.
-#include "common.h"
+#include "handler-guest.h"
 
 static uintptr_t seen[64];
 static int count;

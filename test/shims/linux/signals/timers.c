@@ -1,5 +1,5 @@
 // alarm, setitimer and POSIX timers.
-#include "common.h"
+#include "handler-guest.h"
 #include <sys/time.h>
 
 static volatile int count, overruns, value, code;
