@@ -48,7 +48,7 @@ export function checkStatement(body: string, context: RewriteContext, fail: Fail
   const plain = body.replace(QUOTED, "0");
   if (isDirective && !/^\.(macro|type|cfi_\w+)\b/.test(body)) {
     const stray =
-      /[^\w\s$.+\-*/()<>&|^~!=,\\@%]/.exec(plain)?.[0] ?? (constant !== undefined ? /,/.exec(plain)?.[0] : undefined);
+      /[^\w\s$.+\-*/()<>&|^~!=,\\%]/.exec(plain)?.[0] ?? (constant !== undefined ? /,/.exec(plain)?.[0] : undefined);
     if (stray !== undefined) throw fail(`${stray} has no place here`);
   }
   if (!isDirective && plain.includes("=")) throw fail("= has no place in an instruction");
@@ -63,6 +63,8 @@ const PERCENT = "% belongs to AT&T syntax, and this is read as Intel syntax";
 function checkText(body: string, context: RewriteContext, fail: Fail): void {
   outsideQuotes(body, (part) => {
     const att = context.syntax === "att";
+    if (/\P{ASCII}/u.test(part)) throw fail("outside of strings only ASCII has a meaning");
+    // Keystone gives every expansion of a macro the same number.
     if (part.includes("\\@")) throw fail("\\@ is not supported");
     if (!att && part.includes("%")) throw fail(PERCENT);
     if ((part.match(/\[/g)?.length ?? 0) !== (part.match(/\]/g)?.length ?? 0)) throw fail("a bracket has no partner");
@@ -77,6 +79,7 @@ function checkOperators(body: string, context: RewriteContext, fail: Fail): void
   const [, name = "", rest = ""] = /^(\S+)\s*([\s\S]*)$/.exec(body) ?? [];
   const text = rest.replace(QUOTED, "0");
   const binary = /<<|>>|[=!<>]=|&&|\|\||[|&^<>/=,:]/g;
+  if ((text.match(/\(/g)?.length ?? 0) !== (text.match(/\)/g)?.length ?? 0)) throw fail("a parenthesis has no partner");
   for (const found of text.matchAll(binary)) {
     const before = text.slice(0, found.index).trimEnd();
     const after = text.slice(found.index + found[0].length).trimStart();
@@ -85,7 +88,12 @@ function checkOperators(body: string, context: RewriteContext, fail: Fail): void
     if (!/[\w)\].$]$/.test(before) || !/^[\w(.$%[~!*@\\+-]/.test(after))
       throw fail(`an operand is missing at ${found[0]}`);
   }
-  const stray = /[`{}?]|["'(]$|[-+*/~!%]\s*($|,)/.exec(text)?.[0];
+  // A star, percent or dollar starts an operand in AT&T syntax; an operator is not followed by one that takes two operands.
+  const stray = (
+    context.syntax === "att"
+      ? /[`{}?\\]|["'(]$|[-+/~!%$*]\s*($|,)|[$%]\s*[^\w.$(~+-]|[$~!+-]\s*[%*/&)]/
+      : /[`{}?]|["'(]$|[-+*/~!%]\s*($|,|[*/%&)])|(^|,)\s*[)%*/]/
+  ).exec(text)?.[0];
   if (stray !== undefined) throw fail(`${stray.trim()} does not belong here`);
 }
 

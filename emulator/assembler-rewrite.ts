@@ -66,6 +66,7 @@ function rewriteDirective(body: string, context: RewriteContext, fail: Fail): st
     return [body];
   }
   if (name === `${context.syntax}_syntax` || name.startsWith("cfi_") || DROPPED.has(name)) return [];
+  if (REPEATING.has(name) && !/^[\w(.]/.test(rest)) throw fail("a count cannot be negative");
   if (REPEATING.has(name) && Number(/^\w+/.exec(rest)?.[0]) > FILL_MAX)
     throw fail(`more than ${FILL_MAX} of anything is a mistake`);
   if (/^(align|balign|p2align)$/.test(name)) {

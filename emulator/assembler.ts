@@ -31,7 +31,8 @@ const SENTINEL_LINE = `.byte ${SENTINEL.map((b) => `0x${b.toString(16)}`).join("
  * numbers in AT&T syntax, absolute operands in 64-bit code, alignment, strings, `1b`/`1f`, `offset`, far jumps, `pushf`,
  * `iret`, `endbr64`. What would silently be assembled to something else is refused: sections and unknown directives,
  * immediates and displacements that do not fit, a bare label as an operand, `loop` out of reach. All of the source becomes
- * one block of bytes.
+ * one block of bytes. The checks cover common slips only: Keystone never ends on some malformed statements, so this is for
+ * sources of the user's own, not for text from strangers.
  */
 export class Assembler {
   readonly #keystone: KeystoneModule;

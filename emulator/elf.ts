@@ -27,7 +27,7 @@ const PATH_MAX = 4096;
 const PROGRAM_HEADERS_MAX = 65536;
 
 /** One program header; sizes and addresses in bytes. Values of 2^53 and more are inexact, and out of user space anyway. */
-export interface ProgramHeader {
+interface ProgramHeader {
   readonly type: number;
   /** PF_X 1, PF_W 2, PF_R 4. */
   readonly flags: number;

@@ -166,6 +166,13 @@ describe("errors name the line, its text and the reason", () => {
     ["nop\nloop x\n.skip 200\nx: nop", 2, "200 bytes away"],
     ["nop\njmp 0x100000000", 2, "bytes away"],
     [".skip 100000000", 1, "is a mistake"],
+    [".zero ~8", 1, "negative"],
+    [".word |", 1, "an operand is missing"],
+    ["mov =bx, [x]", 1, "has no place here"],
+    ["nop\nrep<movsb", 2, "a statement starts with"],
+    ["mov eax, (1+2", 1, "a parenthesis has no partner"],
+    ["é: nop", 1, "a statement starts with"],
+    [".macro m\njmp x\\@\n.endm", 2, "\\@ is not supported"],
     [".word 65536", 1, "out of range"],
   ])("%j", (source, line, reason) => {
     const error = errorOf(source, { bits: 64, address: 0x400000 });
