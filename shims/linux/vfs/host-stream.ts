@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { HostPoll } from "../../../emulator/host-poll.ts";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { hostErrno } from "./error.ts";
@@ -32,9 +33,10 @@ const PREFETCH = 65536;
 export class HostStreamInode extends Inode {
   readonly hostFd: number;
   readonly terminal: HostTerminal | undefined;
-  /** A descriptor of ours on the same pipe or terminal, O_NONBLOCK; undefined when reading hostFd cannot block, or must. */
+  /** A descriptor of ours on the same pipe or terminal, O_NONBLOCK; undefined where there can be none. */
   #polled: number | undefined;
   #polledTried = false;
+  #poll: HostPoll | undefined;
   /** Bytes that poll(2) had to read to know that there are some. */
   #ahead = new Uint8Array(0);
   #ended = false;
@@ -134,7 +136,13 @@ export class HostStreamInode extends Inode {
       if (got > 0) this.#advance(got);
       return got;
     }
-    return hostCall(() => fs.readSync(this.#pollable(), into, 0, into.length, null));
+    const fd = this.#pollable();
+    // A socket cannot be opened once more, nor can anything where there is no /proc.
+    if (fd === this.hostFd) {
+      this.#poll ??= new HostPoll();
+      if (!this.#poll.readable(fd)) return -Errno.EAGAIN;
+    }
+    return hostCall(() => fs.readSync(fd, into, 0, into.length, null));
   }
 
   #advance(count: number): void {
