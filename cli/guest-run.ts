@@ -1,5 +1,6 @@
 /** Running a guest for a command: limits, Ctrl-C, what is gathered for its end, and the exit status. */
 import os from "node:os";
+import { UserError } from "../emulator/errors.ts";
 import { Interrupts } from "../emulator/interrupts.ts";
 import type { LedgerRecord } from "../providers/ledger.ts";
 import type { RunEnd } from "../shims/linux/run.ts";
@@ -16,6 +17,7 @@ const OVERHEAD_BYTES = 64 * 2 ** 20;
 const COMMON_ID = 1000;
 
 const OUT_OF_BOUNDS = 124;
+const OWN_FAILURE = 125;
 const SIGNAL_STATUS = 128;
 
 export interface GuestRun {
@@ -52,6 +54,9 @@ export interface GuestReport {
  */
 export async function runToEnd(run: GuestRun): Promise<GuestReport> {
   const { guest, args, options } = run;
+  if (options.strictSegments) {
+    throw new UserError("cannot enforce segments strictly: this build of the engine has no such mode", OWN_FAILURE);
+  }
   const envp = guestEnvironment(options, process.env);
   const path = envp.find((variable) => variable.startsWith("PATH="))?.slice("PATH=".length);
   const program = locateGuest(guest, options.root, path);
