@@ -1,5 +1,6 @@
 #include "decode.h"
 
+#include <cstring>
 #include <initializer_list>
 
 #include "layout.h"
@@ -158,6 +159,58 @@ void undefined(Decoded& d, size_t length) {
 
 }  // namespace
 
+// Where libunicorn reads an encoding otherwise than hardware does, what it has to see instead.
+void rewrite(Decoded& d, const uint8_t* p, size_t prefixes, size_t modrmAt, Width width, bool odd) {
+  if (d.verdict != Verdict::fine) return;
+  uint8_t b = d.opcode, modrm = d.modrm, immediate = d.immediate;
+  if (d.map == 1) {
+    // SAHF and LAHF mean AH with REX too.
+    if (d.rex && (b == 0x9e || b == 0x9f)) odd = true, d.rex = 0;
+    // PAUSE would leave the run loop.
+    if (b == 0x90 && d.rep && !(d.rex & 1)) odd = true, d.rep = false;
+    bool group = (b >= 0x80 && b <= 0x83) || b == 0xc0 || b == 0xc1 || b == 0xc6 || b == 0xc7 || b == 0x8f || (b >= 0xd0 && b <= 0xd3) ||
+                 b == 0xf6 || b == 0xf7 || b >= 0xfe;
+    if (group && (d.rex & 4)) odd = true, d.rex &= uint8_t(~4);
+    // TEST has a second encoding; LOCK NEG gets its flags wrong, and nothing runs beside it.
+    if ((b == 0xf6 || b == 0xf7) && d.reg() == 1) modrm &= uint8_t(~0x38);
+    if ((b == 0xf6 || b == 0xf7) && d.reg() == 3 && d.lock && d.memory()) odd = true, d.lock = false;
+  }
+  // MMX registers are eight; libunicorn would take REX's bits for more of them.
+  if (((d.map == 3 && b < 0x40) || (d.map == 4 && b == 0x0f)) && !d.opsize && !d.rep && !d.repne) {
+    uint8_t extra = d.rex & (modrm >= 0xc0 ? 5 : 4);
+    if (extra) odd = true, d.rex &= uint8_t(~extra);
+  }
+  // The predicates of CMPPS are eight without AVX.
+  if (d.map == 2 && b == 0xc2) immediate &= 7;
+  if (!odd && modrm == d.modrm && immediate == d.immediate) return;
+
+  d.verdict = Verdict::rewrite;
+  std::memcpy(d.patch, p, d.length);
+  if (d.hasModrm) d.patch[modrmAt] = modrm;
+  if (immediate != d.immediate) d.patch[d.length - 1] = immediate;
+  if (!odd) return;
+  static const uint8_t overrides[6] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+  size_t k = prefixes;
+  if (d.rex) d.patch[--k] = d.rex;
+  if (d.segment >= 0) d.patch[--k] = overrides[d.segment];
+  if (d.opsize) d.patch[--k] = 0x66;
+  if (d.adsize) d.patch[--k] = 0x67;
+  if (d.rep || d.repne) d.patch[--k] = d.rep ? 0xf3 : 0xf2;
+  if (d.lock) d.patch[--k] = 0xf0;
+  // What is too long is filled with prefixes that say what holds anyway.
+  uint8_t filler = width == Width::code64 ? 0x2e : overrides[d.memorySegment(width)];
+  while (k) d.patch[--k] = filler;
+}
+
+int Decoded::memorySegment(Width width) const {
+  if (segment >= 0) return segment;
+  if (!memory()) return DS;
+  bool address16 = width != Width::code64 && adsize != (width == Width::code16);
+  if (address16) return rm() == 2 || rm() == 3 || (rm() == 6 && mod() != 0) ? SS : DS;
+  int base = rm() == 4 ? (sib & 7) : rm();
+  return !(rex & 1) && (base == 4 || (base == 5 && mod() != 0)) ? SS : DS;
+}
+
 bool Decoded::modifiesMemory() const {
   if (!memory()) return false;
   if (map == 1) return lockable(1, opcode, modrm) || opcode == 0xc0 || opcode == 0xc1 || (opcode >= 0xd0 && opcode <= 0xd3);
@@ -167,19 +220,32 @@ bool Decoded::modifiesMemory() const {
 Decoded decode(const uint8_t* p, size_t available, Width width) {
   bool code64 = width == Width::code64;
   Decoded d;
+  bool odd = false;
   size_t n = available < 15 ? available : 15, i = 0;
   for (;; i++) {
     if (i >= n) return d;
     uint8_t b = p[i];
-    if (code64 && (b & 0xf0) == 0x40) d.rex = b;  // one that is not last counts for nothing
-    else if (takePrefix(d, b)) d.rex = 0;
-    else break;
+    if (code64 && (b & 0xf0) == 0x40) {
+      d.rex = b;
+      continue;
+    }
+    int8_t segment = d.segment;
+    if (!takePrefix(d, b)) break;
+    // One that is not last counts for nothing, and 64-bit code has no other segments than FS and GS.
+    odd = odd || d.rex;
+    d.rex = 0;
+    if (code64 && d.segment != segment && d.segment < FS) {
+      odd = odd || b != 0x2e || segment >= 0;
+      d.segment = segment;
+    }
   }
+  size_t prefixes = i;
   bool opsize = d.opsize != (width == Width::code16), address16 = !code64 && d.adsize != (width == Width::code16);
   bool rexW = d.rex & 8;
   uint8_t b = p[i], info;
-  // VEX (AVX, FMA, BMI), EVEX, and LES, LDS and BOUND with a register
-  if ((b == 0xc4 || b == 0xc5 || b == 0x62) && (code64 || (i + 1 < n && p[i + 1] >= 0xc0))) {
+  // VEX (AVX, FMA, BMI), EVEX, XOP, and LES, LDS and BOUND with a register
+  bool next = i + 1 < n;
+  if (((b == 0xc4 || b == 0xc5 || b == 0x62) && (code64 || (next && p[i + 1] >= 0xc0))) || (b == 0x8f && next && (p[i + 1] & 0x38))) {
     undefined(d, i + 1);
     return d;
   }
@@ -202,8 +268,14 @@ Decoded decode(const uint8_t* p, size_t available, Width width) {
     if (code64 && (info & NO64)) d.verdict = Verdict::undefined;
   }
   d.opcode = b;
-  i++;
-  if ((info & M) && !takeOperand(d, p, i, n, address16)) return d;
+  size_t modrmAt = ++i;
+  if (d.map == 2 && b >= 0x20 && b <= 0x23) {
+    if (i >= n) return d;
+    d.hasModrm = true;
+    d.modrm = p[i++] | 0xc0;  // control and debug registers: mod counts for nothing
+  } else if ((info & M) && !takeOperand(d, p, i, n, address16)) {
+    return d;
+  }
   int map = d.map;
   uint8_t modrm = d.modrm;
   size_t immediate = i;
@@ -240,7 +312,16 @@ Decoded decode(const uint8_t* p, size_t available, Width width) {
   } else if (map == 2) {
     d.endsBlock = (info & END) != 0;
     int reg = d.reg();
+    if (b == 0xae && modrm < 0xc0 && reg == 3 && !d.rep && !d.repne && !d.opsize) d.verdict = Verdict::storeMxcsr;
     if (b == 0xae && d.rep && code64 && rexW && modrm >= 0xc0 && (reg == 2 || reg == 3)) d.verdict = Verdict::writeBase;
+    if (b == 0x20 || b == 0x22) {
+      int control = reg | (d.rex & 4) << 1;
+      if (control == 1 || (control > 4 && control != 8)) d.verdict = Verdict::undefined;
+    }
+    if ((b == 0x21 || b == 0x23) && (d.rex & 4)) d.verdict = Verdict::undefined;
+    if (b == 0x33 || b == 0x35) d.verdict = Verdict::privileged;
+    // movmskps, the shifts by an immediate, pextrw, pmovmskb, maskmovq take a register
+    if (modrm < 0xc0 && (b == 0x50 || (b >= 0x71 && b <= 0x73) || b == 0xc5 || b == 0xd7 || b == 0xf7)) d.verdict = Verdict::undefined;
     if (b == 0xba && reg < 4) d.verdict = Verdict::undefined;
     if (b == 0x0b || b == 0xb9 || b == 0xff) d.verdict = Verdict::undefined;
     if (b == 0xc7 && modrm >= 0xc0) d.verdict = Verdict::undefined;  // rdrand, rdseed, rdpid
@@ -249,6 +330,8 @@ Decoded decode(const uint8_t* p, size_t available, Width width) {
       d.verdict = Verdict::undefined;
     }
   }
+  if (map == 3 && (b & 0xfe) == 0xf0 && !d.repne && modrm >= 0xc0) d.verdict = Verdict::undefined;  // movbe
+  rewrite(d, p, prefixes, modrmAt, width, odd);
   if (d.lock && d.verdict != Verdict::undefined) {
     bool ok = (map == 1 || map == 2) && (info & M) && lockable(map, b, modrm);
     if (!ok) d.verdict = Verdict::undefined;

@@ -12,8 +12,12 @@ enum class Verdict : uint8_t {
   undefined,   // #UD on the modelled processor
   privileged,  // #GP in ring 3
   repString,   // rep movs/stos: done by the engine on whole pages
+  rewrite,     // libunicorn reads some bytes otherwise than hardware: `patch` is what it should see
+  storeMxcsr,  // stmxcsr: the exception flags are kept elsewhere
   writeBase,   // wrfsbase, wrgsbase of 64 bits: the engine checks the address
 };
+
+enum class Width : uint8_t { code16, code32, code64 };
 
 struct Decoded {
   uint8_t length = 0;  // 0: the bytes ran out
@@ -21,6 +25,7 @@ struct Decoded {
   bool endsBlock = false;
   bool opsize = false, adsize = false, rep = false, repne = false, lock = false;  // prefixes 66 67 f3 f2 f0
   uint8_t rex = 0;
+  uint8_t patch[15];       // `length` bytes, set for Verdict::rewrite
   int8_t segment = -1;  // override, numbered as in layout.h
   uint8_t map = 1;      // 1, 0F: 2, 0F38: 3, 0F3A: 4
   uint8_t opcode = 0;
@@ -34,10 +39,10 @@ struct Decoded {
   int rm() const { return modrm & 7; }
   // Reads its memory operand and writes it back: hardware reports a fault there as that of a write.
   bool modifiesMemory() const;
+  // The segment its memory operand lies in.
+  int memorySegment(Width width) const;
   bool memory() const { return hasModrm && modrm < 0xc0; }
 };
-
-enum class Width : uint8_t { code16, code32, code64 };
 
 Decoded decode(const uint8_t* bytes, size_t available, Width width);
 

@@ -6,7 +6,6 @@
 
 #include "decode.h"
 #include "internals.h"
-#include "interrupts.h"
 
 namespace shimbed {
 
@@ -18,6 +17,7 @@ constexpr uint32_t LDT_MAX_ENTRIES = 8192;
 constexpr uint32_t LDT_SELECTOR = 0x50, TASK_SELECTOR = 0x40;  // entries 10 and 8, asm/segment.h
 constexpr uint64_t CR0 = 0x80050033, CR4 = 1u << 5 | 1u << 9 | 1u << 10;  // PAE, OSFXSR, OSXMMEXCPT
 constexpr uint64_t EFER = 0xd01;                                                       // NX, LMA, LME, SCE
+constexpr uint64_t KERNEL_HALF = 0x7ffffffff000ull;  // TASK_SIZE_MAX
 constexpr uint32_t DESC_P = 1u << 15;
 
 struct HookHead {
@@ -122,7 +122,8 @@ void Engine::modelProcessor() {
   h.cr[0] = CR0;
   h.cr[4] = CR4;
   env.efer() = EFER;
-  h.hflags = (h.hflags & ~HF_CPL) | HF_OSFXSR | HF_LMA | 1u << 7 /* PE */ | 1u << 9 /* MP */;
+  h.hflags = HF_FIXED;
+  setFlags(0);
   h.gdt.base = GDT_ADDRESS;
   h.gdt.limit = GDT_ENTRIES * 8 - 1;
   h.idt.limit = 0;
@@ -226,6 +227,8 @@ uint64_t* Engine::ldtEntry(uint32_t index) {
 
 bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
   uint64_t page = address & ~(PAGE - 1);
+  // Conditional jumps of 32-bit code that wrap around 4 GiB leave more bits than there are.
+  if (access == FETCH && !(env.head().hflags & HF_CS64)) address = uint32_t(address);
   if (mmuIdx != MMU_USER_IDX) {
     uint32_t frame = 0;
     if (page == (GDT_ADDRESS & ~(PAGE - 1))) {
@@ -277,7 +280,8 @@ void Engine::pageFault(uint64_t address, int access, int64_t miss) {
     return;
   }
   stop.vector = 14;
-  stop.errorCode = (miss == FORBIDDEN ? 1u : 0u) | (access == WRITE ? 2u : 0u) | 4u |
+  // Linux calls every address of the kernel's half protected, whatever is there (arch/x86/mm/fault.c).
+  stop.errorCode = (miss == FORBIDDEN || address >= KERNEL_HALF ? 1u : 0u) | (access == WRITE ? 2u : 0u) | 4u |
                    (access == FETCH ? 16u : 0u);
 }
 
@@ -290,6 +294,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   if (!active_) return maxInstructions;
   uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
   Width width = codeWidth(*reinterpret_cast<const uint32_t*>(tb + offset::tbFlags));
+  if (width != Width::code64) pc = uint32_t(pc);
   int64_t at = active_->translate(pc, FETCH);
   if (at < 0) return maxInstructions;
   const uint8_t* bytes = physical->base() + at;
@@ -328,7 +333,13 @@ void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width) {
       else patch_ = {at, {0x0f, 0x0b}, 2};
       break;
     case Verdict::privileged: patch_ = {at, {0xf4, 0}, 1}; break;
+    case Verdict::rewrite:
+      patch_.address = at;
+      patch_.length = d.length;
+      std::memcpy(patch_.bytes, d.patch, sizeof patch_.bytes);
+      break;
     case Verdict::repString:
+    case Verdict::storeMxcsr:
     case Verdict::writeBase: patch_ = {at, {0x0f, 0x05}, 2}; break;
   }
 }
@@ -378,6 +389,7 @@ void Engine::onAbort() {
 void Engine::onInterrupt(uc_engine*, uint32_t number, void* self) {
   Engine& e = *static_cast<Engine*>(self);
   e.env.oldException() = -1;
+  if (e.stopped_) return;  // the trap of a single step after an instruction of ours that has stopped already
   bool software = e.env.exceptionIsInt();
   e.stop.software = software;
   if (software && number == 0x80) {
@@ -428,17 +440,14 @@ void Engine::run() {
   stopped_ = false;
   stop.kind = FAILED;
   stop.software = 0;
+  if (interruptRequested_.exchange(false)) {
+    stop.kind = INTERRUPTED;
+    return;
+  }
   Engine*& current = currentEngine();
   Engine* outer = current;
   current = this;
   running_ = true;
-  // A signal that came between two runs found no engine to stop.
-  if (interruptRequested_.exchange(false) || interruptionPending()) {
-    running_ = false;
-    current = outer;
-    stop.kind = INTERRUPTED;
-    return;
-  }
   uc_err err = uc_emu_start(uc, h.eip, 0, 0, 0);
   running_ = false;
   current = outer;
@@ -452,6 +461,7 @@ void Engine::run() {
       stop.vector = uint32_t(err);
     }
   }
+  if (!(h.hflags & HF_CS64)) h.eip = uint32_t(h.eip);
   if (stop.kind == EXCEPTION) refineStop();
   if (syscallTf_) {
     h.eflags |= FLAG_TF;
@@ -480,6 +490,7 @@ uint64_t Engine::flags() {
 }
 
 void Engine::setFlags(uint64_t v) {
+  v = (v & FLAGS_USER) | FLAGS_FIXED;
   uc_reg_write(uc, UC_X86_REG_RFLAGS, &v);
   stop.rflags = flags();
 }

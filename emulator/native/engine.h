@@ -114,6 +114,8 @@ class Engine {
   void pageFault(uint64_t address, int access, int64_t miss);
   bool ownInstruction();
   void repString(const Decoded& d);
+  uint64_t effectiveAddress(const Decoded& d);
+  bool storeGuest(uint64_t address, const void* from, uint32_t size);
   void setSegment(int segment, uint16_t selector, uint64_t descriptor);
   void updateAddseg();
 
@@ -130,7 +132,7 @@ class Engine {
   // What the translator is shown instead of the last instruction of the block it is at.
   struct {
     uint64_t address;
-    uint8_t bytes[2];
+    uint8_t bytes[15];
     uint8_t length;
   } patch_{};
   uint32_t fills_ = 0;

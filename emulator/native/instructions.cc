@@ -1,5 +1,6 @@
 // Instructions that the engine carries out itself, and exceptions that the translator could only be made to report as
 // another one.
+#include <algorithm>
 #include <cstring>
 
 #include "engine.h"
@@ -27,22 +28,72 @@ Decoded Engine::instructionAt(uint64_t rip) {
 
 namespace {
 // Whether an instruction's memory access that went wrong in 64-bit code is one through the stack segment.
-bool throughStack(const Decoded& d) {
+bool throughStack(const Decoded& d, uint32_t access) {
   uint8_t op = d.opcode;
   if (d.map == 1) {
     // push, pop, call, ret, enter, leave, pushf, popf
     if ((op >= 0x50 && op < 0x60) || op == 0x68 || op == 0x6a || op == 0xe8 || (op >= 0xc8 && op <= 0xcb) || op == 0xc2 ||
-        op == 0xc3 || op == 0x9c || op == 0x9d || op == 0x8f || (op == 0xff && d.modrm >= 0xc0)) {
+        op == 0xc3 || op == 0x9c || op == 0x9d || (op == 0x8f && access == READ) || (op == 0xff && access == WRITE && d.reg() >= 2)) {
       return true;
     }
   }
   if (d.map == 2 && (op == 0xa0 || op == 0xa1 || op == 0xa8 || op == 0xa9)) return true;
-  if (!d.memory() || d.segment >= FS) return false;
-  int base = d.rm() == 4 ? (d.sib & 7) : d.rm();
-  if (d.rex & 1) return false;
-  return base == 4 || (base == 5 && d.mod() != 0);
+  return d.memorySegment(Width::code64) == SS;
 }
 }  // namespace
+
+// The linear address of the memory operand.
+uint64_t Engine::effectiveAddress(const Decoded& d) {
+  EnvHead& h = env.head();
+  Width width = codeWidth(h.hflags);
+  bool address16 = width == Width::code16 ? !d.adsize : width == Width::code32 && d.adsize;
+  int rm = d.rm(), mod = d.mod(), segment = d.memorySegment(width);
+  uint64_t a = uint64_t(int64_t(d.displacement));
+  if (address16) {
+    static const int8_t first[8] = {3, 3, 5, 5, 6, 7, 5, 3}, second[8] = {6, 7, 6, 7, -1, -1, -1, -1};
+    if (mod != 0 || rm != 6) {
+      a += h.regs[first[rm]];
+      if (second[rm] >= 0) a += h.regs[second[rm]];
+    }
+    a &= 0xffff;
+  } else {
+    int base = rm | (d.rex & 1) << 3;
+    bool hasBase = true;
+    if (rm == 4) {
+      int index = ((d.sib >> 3) & 7) | (d.rex & 2) << 2;
+      base = (d.sib & 7) | (d.rex & 1) << 3;
+      if (index != 4) a += h.regs[index] << (d.sib >> 6);
+      hasBase = (d.sib & 7) != 5 || mod != 0;
+    } else if (rm == 5 && mod == 0) {
+      hasBase = false;
+      if (width == Width::code64) a += h.eip + d.length;
+    }
+    if (hasBase) a += h.regs[base];
+    if (width != Width::code64 || d.adsize) a &= 0xffffffffu;
+  }
+  if (width == Width::code64) return segment >= FS ? a + h.segs[segment].base : a;
+  return (a + h.segs[segment].base) & 0xffffffffu;
+}
+
+// All of it or nothing, and then the run is stopped with the page fault.
+bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
+  int64_t at[2] = {0, 0};
+  uint32_t first = uint32_t(std::min<uint64_t>(size, PAGE - (address & (PAGE - 1))));
+  for (int part = 0; part < (first < size ? 2 : 1); part++) {
+    uint64_t a = address + (part ? first : 0);
+    at[part] = active_->translate(a, WRITE);
+    if (at[part] < 0) {
+      pageFault(a, WRITE, at[part]);
+      uc_emu_stop(uc);
+      return false;
+    }
+  }
+  for (int part = 0; part < (first < size ? 2 : 1); part++) {
+    beforeWrite(uint32_t(uint64_t(at[part]) / PAGE));
+    std::memcpy(physical->base() + at[part], static_cast<const char*>(from) + (part ? first : 0), part ? size - first : first);
+  }
+  return true;
+}
 
 // Called where the translator was shown a syscall: true when the instruction there is one of ours and is done, or has
 // stopped the run.
@@ -53,6 +104,11 @@ bool Engine::ownInstruction() {
     case Verdict::repString:
       repString(d);
       return true;
+    case Verdict::storeMxcsr: {
+      env.mergeMxcsr();
+      if (storeGuest(effectiveAddress(d), &env.at<uint32_t>(offset::mxcsr), 4)) h.eip += d.length;
+      return true;
+    }
     case Verdict::writeBase: {
       int r = d.rm() | (d.rex & 1) << 3;
       if (!(h.cr[4] & CR4_FSGSBASE)) {
@@ -76,7 +132,7 @@ void Engine::refineStop() {
     Decoded d = instructionAt(h.eip);
     // int n from ring 3 where the gate does not allow it (SDM vol. 3, 6.13)
     if (d.map == 1 && d.opcode == 0xcd) stop.errorCode = d.immediate * 8u + 2;
-    if (stop.miss && throughStack(d)) stop.vector = 12;
+    if (stop.miss && throughStack(d, stop.access)) stop.vector = 12;
   } else if (stop.vector == 14 && stop.access == READ) {
     if (instructionAt(h.eip).modifiesMemory()) {
       stop.access = WRITE;

@@ -23,7 +23,8 @@ namespace offset {
 constexpr size_t ucCpu = 384;
 constexpr size_t cpuEnvPtr = 296;
 constexpr size_t cpuUc = 33192;
-constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, mxcsr = 784, xmmRegs = 792;
+constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
+                 mxcsr = 784, xmmRegs = 792;
 constexpr size_t tbPc = 0;
 constexpr size_t tbFlags = 16;
 }  // namespace offset
@@ -45,6 +46,8 @@ struct EnvHead {
 };
 static_assert(offsetof(EnvHead, hflags) == 176 && offsetof(EnvHead, cr) == 424, "as in libunicorn 2.0.1");
 
+constexpr uint32_t MXCSR_TRACKED = 0x3d;  // all but denormal operand
+
 struct Env {
   char* p = nullptr;
   EnvHead& head() const { return *reinterpret_cast<EnvHead*>(p); }
@@ -61,6 +64,8 @@ struct Env {
   uint32_t& cpuidLevel() const { return at<uint32_t>(5572); }
   uint32_t& cpuidXlevel() const { return at<uint32_t>(5576); }
   uint64_t& feature(size_t word) const { return at<uint64_t>(5600 + 8 * word); }
+  // MXCSR's exception flags live in the state of the float routines, where nothing of libunicorn brings them back from.
+  void mergeMxcsr() const { at<uint32_t>(offset::mxcsr) |= at<uint8_t>(offset::sseFlags) & MXCSR_TRACKED; }
   char* cpuidModel() const { return p + 6144; }
   // Fields up to here make a thread's context; what follows is the model of the processor.
   static constexpr size_t contextSize = 5536;
@@ -69,6 +74,10 @@ struct Env {
 // hflags bits (fixed by the translator of libunicorn 2.0.1)
 constexpr uint32_t HF_CPL = 3u, HF_CS32 = 1u << 4, HF_SS32 = 1u << 5, HF_ADDSEG = 1u << 6, HF_LMA = 1u << 14,
                    HF_CS64 = 1u << 15, HF_OSFXSR = 1u << 22, HF_IOBPT = 1u << 24;
+// Those that differ between threads, and those that never change: CPL 3, PE, MP, LMA, OSFXSR.
+constexpr uint32_t HF_CONTEXT = 1u << 3 /* after mov ss */ | HF_CS32 | HF_SS32 | HF_ADDSEG | HF_CS64 | HF_IOBPT;
+constexpr uint32_t HF_FIXED = HF_CPL | 1u << 7 | 1u << 9 | HF_LMA | HF_OSFXSR;
+constexpr uint64_t FLAGS_FIXED = 0x202, FLAGS_USER = 0x254dd5;  // what ring 3 may change, and RF
 constexpr uint64_t CR4_FSGSBASE = 1u << 16;
 
 inline bool canonical(uint64_t a) { return uint64_t(int64_t(a << 16) >> 16) == a; }

@@ -86,10 +86,16 @@ void Engine::save(Context& c) {
 }
 
 void Engine::restore(const Context& c) {
-  SegmentCache ldt = env.head().ldt;
+  EnvHead& h = env.head();
+  SegmentCache ldt = h.ldt;
   std::memcpy(env.p, c.env, Env::contextSize);
   std::memcpy(gdt(), c.gdt, sizeof c.gdt);
-  env.head().ldt = ldt;
+  h.ldt = ldt;
+  // Whatever the bytes are, the CPU stays in ring 3 of long mode and inside its own tables.
+  h.hflags = (h.hflags & HF_CONTEXT) | HF_FIXED;
+  h.eflags = (h.eflags & FLAGS_USER) | FLAGS_FIXED;
+  h.df = h.df < 0 ? -1 : 1;
+  env.at<uint32_t>(offset::fpstt) &= 7;
   env.oldException() = -1;
   stop.rflags = flags();
 }
@@ -97,6 +103,7 @@ void Engine::restore(const Context& c) {
 // The 512-byte image of FXSAVE (SDM vol. 1, 10.5.1), which is what signal frames carry.
 void Engine::fxsave(uint8_t* image) {
   std::memset(image, 0, 512);
+  env.mergeMxcsr();
   uint32_t top = env.at<uint32_t>(offset::fpstt) & 7;
   uint16_t status = uint16_t((env.at<uint16_t>(offset::fpus) & ~0x3800) | top << 11);
   std::memcpy(image, &env.at<uint16_t>(offset::fpuc), 2);

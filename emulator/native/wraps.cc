@@ -1,5 +1,6 @@
 // Functions of libunicorn that the linker puts ours in front of (--wrap, see binding.gyp).
 #include <cstdlib>
+#include <cstring>
 
 #include "engine.h"
 #include "internals.h"
@@ -24,6 +25,7 @@ void __real_helper_syscall_x86_64(void* env, int addend);
 void __real_helper_sysenter_x86_64(void* env, int addend);
 uint64_t __real_cpu_get_tsc_x86_64(void* env);
 int __real_cpu_exec_x86_64(uc_engine*, CPUState*);
+void __real_helper_fxsave_x86_64(char* env, uint64_t address);
 [[noreturn]] void __real_abort();
 
 bool __wrap_x86_cpu_tlb_fill_x86_64(CPUState* cpu, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
@@ -74,6 +76,41 @@ uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
 // libunicorn checks after every load and store whether to leave the block, for faults that do not leave by themselves.
 // Ours do; and an asynchronous stop seen there would run the first half of the block twice.
 void check_exit_request_x86_64(void*) {}
+
+// libunicorn's own forgets the exception flags, and lets FTZ flush x87's results.
+void update_mxcsr_status_x86_64(char* env) {
+  using namespace shimbed;
+  Env e{env};
+  uint32_t mxcsr = e.at<uint32_t>(offset::mxcsr);
+  e.at<uint8_t>(offset::sseRounding) = mxcsr >> 13 & 3;
+  e.at<uint8_t>(offset::sseFlags) = uint8_t(mxcsr & MXCSR_TRACKED);
+  e.at<uint8_t>(offset::sseFlushResults) = mxcsr >> 15 & 1;
+  e.at<uint8_t>(offset::sseFlushInputs) = mxcsr >> 6 & 1;
+}
+
+// A jump, not a call: the return address says which guest instruction it is.
+void __wrap_helper_fxsave_x86_64(char* env, uint64_t address) {
+  shimbed::Env{env}.mergeMxcsr();
+  return __real_helper_fxsave_x86_64(env, address);
+}
+
+// The horizontal additions write their destination before they have read all of the source, which may be the same.
+#define HORIZONTAL(name, size)                                                    \
+  void __real_helper_##name##_x86_64(void* env, void* to, const void* from);      \
+  void __wrap_helper_##name##_x86_64(void* env, void* to, const void* from) {     \
+    alignas(16) char copy[size];                                                  \
+    std::memcpy(copy, from, size);                                                \
+    __real_helper_##name##_x86_64(env, to, copy);                                 \
+  }
+#define HORIZONTALS(name) HORIZONTAL(name##_mmx, 8) HORIZONTAL(name##_xmm, 64)
+HORIZONTALS(phaddw)
+HORIZONTALS(phaddd)
+HORIZONTALS(phaddsw)
+HORIZONTALS(phsubw)
+HORIZONTALS(phsubd)
+HORIZONTALS(phsubsw)
+#undef HORIZONTALS
+#undef HORIZONTAL
 
 // Some encodings reach an abort() in the translator; for the guest they are undefined instructions.
 [[noreturn]] void __wrap_abort() {

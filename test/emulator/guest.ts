@@ -1,7 +1,6 @@
 // A bare guest: one address space with a page of code, some data and a stack, and no operating system.
 import { createAssembler } from "../../emulator/assembler.ts";
 import { type Cpu, Reg, StopKind } from "../../emulator/cpu.ts";
-import { initialGdt } from "../../emulator/descriptors.ts";
 import { Machine, type MachineOptions } from "../../emulator/machine.ts";
 import type { AddressSpace } from "../../emulator/memory.ts";
 
@@ -24,7 +23,6 @@ export interface Guest {
 
 /** Puts a CPU into ring 3 with flat segments, as Linux starts a program. */
 export function enterUser(cpu: Cpu, bits: Bits): void {
-  for (const [index, descriptor] of initialGdt("x86_64").entries()) cpu.privileged.setGdtEntry(index, descriptor);
   cpu.enterUser(bits === 64, bits === 64 ? 0x33 : 0x23, 0x2b);
 }
 

@@ -1,0 +1,238 @@
+// Snippets of random machine code, how they end on the engine, and how on the host's own processor.
+import { spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { type CpuContext, Reg, StopKind } from "../../emulator/cpu.ts";
+import { type Bits, CODE, close, DATA, type Guest, newGuest, STACK } from "./guest.ts";
+
+const STACK_LOW = STACK - 0x4000;
+const CODE_SIZE = 0x2000;
+
+export interface Snippet {
+  readonly registers: readonly bigint[];
+  /** Status flags and DF. */
+  readonly flags: number;
+  /** Where it lies in the two pages of code. */
+  readonly offset: number;
+  readonly code: Uint8Array;
+}
+
+/** How the first instruction ended. */
+export interface Ending {
+  /** Exception vector, 1 when the instruction was done. */
+  readonly vector: number;
+  readonly error: number;
+  readonly address: bigint;
+  readonly rip: bigint;
+  readonly registers: readonly bigint[];
+  readonly flags: number;
+  readonly data: number;
+  readonly stack: number;
+  readonly fx: Uint8Array;
+}
+
+/** A small generator of numbers, the same everywhere (mulberry32). */
+export function numbers(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
+}
+
+const prefixes = [0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65];
+const lockable = [0x01, 0x09, 0x29, 0x31, 0x81, 0x83, 0x87, 0xf7, 0xff];
+const lockable2 = [0xa3, 0xab, 0xb3, 0xba, 0xbb, 0xb1, 0xc1, 0xc7];
+
+/** Random bytes with the shapes that matter: prefixes, every opcode map, VEX and EVEX, LOCK, the page's end. */
+export function snippet(random: (below: number) => number, bits: Bits): Snippet {
+  const byte = (): number => random(256);
+  const code: number[] = [];
+  const shape = random(12);
+  for (let n = random(4) === 0 ? random(4) : 0; n > 0; n--) code.push(prefixes[random(prefixes.length)] ?? 0x66);
+  if (shape === 0) code.push(random(2) === 0 ? 0xc5 : 0xc4);
+  else if (shape === 1) code.push(0x62);
+  else if (shape === 2) {
+    code.push(0xf0);
+    if (random(2) === 0) code.push(0x0f, lockable2[random(lockable2.length)] ?? 0xa3);
+    else code.push(lockable[random(lockable.length)] ?? 1);
+  } else {
+    if (bits === 64 && random(3) === 0) code.push(0x40 + random(16));
+    if (shape < 7) code.push(0x0f);
+    if (shape === 5) code.push(0x38);
+    if (shape === 6) code.push(0x3a);
+  }
+  while (code.length < 24) code.push(byte());
+  // Addresses that often hit: most registers point into the data, some are small, some are anything.
+  const registers = Array.from({ length: bits === 64 ? 16 : 8 }, (_, i) => {
+    const kind = random(16);
+    if (i === 4) return BigInt(STACK - 0x800);
+    if (i === 1 || kind === 0) return BigInt(random(8));
+    if (kind === 1) return (BigInt(random(2 ** 32)) << (bits === 64 ? 32n : 0n)) | BigInt(byte());
+    return BigInt(DATA + 0x800 + 0x40 * random(32) + (kind === 2 ? random(16) : 0));
+  });
+  const flags = (random(2) * 0x8d5) & (random(0x1000) | 0);
+  const atEnd = random(8) === 0;
+  const length = atEnd ? 1 + random(10) : code.length;
+  return {
+    registers,
+    flags: flags | (random(8) === 0 ? 0x400 : 0),
+    offset: atEnd ? CODE_SIZE - length : 0x40,
+    code: Uint8Array.from(code.slice(0, length)),
+  };
+}
+
+function digest(bytes: Uint8Array): number {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  let h = 1;
+  for (const word of words) h = (Math.imul(h, 0x01000193) + word) | 0;
+  return h >>> 0;
+}
+
+function pattern(length: number): Uint8Array {
+  const words = new Uint32Array(length / 4);
+  for (let i = 0; i < words.length; i++) words[i] = 0x3f800000 + Math.imul(i, 0x01010101);
+  return new Uint8Array(words.buffer);
+}
+
+function startImage(): Uint8Array {
+  const image = new Uint8Array(512);
+  image.set([0x7f, 0x03]);
+  image.set([0x80, 0x1f], 24);
+  for (let i = 0; i < 256; i++) image[160 + i] = i * 37 + 5;
+  return image;
+}
+
+/** An engine that is put back to the same state before each snippet. */
+export class SnippetGuest {
+  readonly guest: Guest;
+  readonly #bits: Bits;
+  readonly #start: CpuContext;
+  readonly #data = pattern(0x2000);
+  readonly #stack = pattern(0x5000);
+  readonly #code = new Uint8Array(CODE_SIZE).fill(0xcc);
+  readonly #scratch = new Uint8Array(0x5000);
+
+  constructor(bits: Bits) {
+    this.#bits = bits;
+    this.guest = newGuest(bits);
+    const { cpu } = this.guest;
+    if (bits === 64) {
+      cpu.fxrstor(startImage());
+      cpu.privileged.fsBase = 0x1000n;
+      cpu.privileged.gsBase = 0x2000n;
+    }
+    this.#start = cpu.saveContext();
+  }
+
+  close(): void {
+    close(this.guest);
+  }
+
+  prepare(s: Snippet): void {
+    const { cpu, space } = this.guest;
+    cpu.restoreContext(this.#start);
+    space.map(CODE, CODE_SIZE, 3);
+    this.#code.set(s.code, s.offset);
+    space.memory.write(CODE, this.#code);
+    this.#code.fill(0xcc, s.offset, s.offset + s.code.length);
+    space.protect(CODE, CODE_SIZE, 5);
+    space.memory.write(DATA, this.#data);
+    space.memory.write(STACK_LOW, this.#stack);
+    for (const [i, value] of s.registers.entries()) cpu.setRegBig(i, value);
+    cpu.setReg(Reg.rip, CODE + s.offset);
+  }
+
+  /** Runs the first instruction. */
+  step(s: Snippet): Ending | undefined {
+    this.prepare(s);
+    const { cpu, space } = this.guest;
+    cpu.setReg(Reg.rflags, s.flags | 0x102);
+    const kind = cpu.run(64);
+    if (kind !== StopKind.exception) return undefined;
+    const part = (start: number, length: number): number => {
+      const bytes = this.#scratch.subarray(0, length);
+      space.memory.read(start, bytes);
+      return digest(bytes);
+    };
+    return {
+      vector: cpu.stopVector,
+      error: cpu.stopErrorCode,
+      address: cpu.stopVector === 14 ? cpu.stopAddressExact : 0n,
+      rip: cpu.regBig(Reg.rip),
+      registers: s.registers.map((_, i) => cpu.regBig(i)),
+      flags: cpu.reg(Reg.rflags),
+      data: part(DATA, 0x2000),
+      stack: part(STACK_LOW, 0x5000),
+      fx: this.#bits === 64 ? cpu.fxsave() : new Uint8Array(512),
+    };
+  }
+
+  /** Runs the whole of it for a while; nothing is promised but an end. */
+  run(s: Snippet): StopKind {
+    this.prepare(s);
+    this.guest.cpu.setReg(Reg.rflags, s.flags | 2);
+    return this.guest.cpu.run(20);
+  }
+}
+
+const IN = 16 * 8 + 12 + 36;
+const OUT = 16 + 16 + 16 * 8 + 16 + 512;
+
+/** The program that runs snippets on the host, or undefined where it cannot be built or run. */
+export function nativeRunner(bits: Bits): string | undefined {
+  const root = join(import.meta.dirname, "../..");
+  const target = join(root, "fixtures/.build/tests", `native-snippets-${bits}`);
+  mkdirSync(dirname(target), { recursive: true });
+  const flags = [
+    "-O2",
+    "-static",
+    "-fno-pie",
+    "-no-pie",
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-mgeneral-regs-only",
+    "-mno-red-zone",
+  ];
+  const source = join(import.meta.dirname, "native-snippets.c");
+  const built = spawnSync("gcc", [`-m${bits}`, ...flags, "-Wl,-Ttext-segment=0x10000000", source, "-o", target]);
+  return process.arch === "x64" && built.status === 0 ? target : undefined;
+}
+
+/** The endings of all snippets on the host. */
+export function runNatively(runner: string, bits: Bits, snippets: readonly Snippet[]): Ending[] {
+  const input = Buffer.alloc(IN * snippets.length);
+  for (const [k, s] of snippets.entries()) {
+    const at = k * IN;
+    for (const [i, value] of s.registers.entries()) input.writeBigUInt64LE(value, at + 8 * i);
+    input.writeUInt32LE(s.flags, at + 128);
+    input.writeUInt32LE(s.offset, at + 132);
+    input.writeUInt32LE(s.code.length, at + 136);
+    input.set(s.code, at + 140);
+  }
+  const run = spawnSync(runner, { input, maxBuffer: OUT * snippets.length + 1024 });
+  if (run.status !== 0 || run.stdout.length !== OUT * snippets.length) {
+    const done = Math.floor((run.stdout?.length ?? 0) / OUT);
+    const bytes = Buffer.from(snippets[done]?.code ?? []).toString("hex");
+    throw new Error(
+      `the native run ended after ${done} of ${snippets.length} snippets, at ${bytes} (${run.signal ?? run.status})`,
+    );
+  }
+  return snippets.map((s, k) => {
+    const out = run.stdout.subarray(k * OUT, (k + 1) * OUT);
+    const vector = out.readUInt32LE(4);
+    return {
+      vector,
+      error: out.readUInt32LE(8),
+      address: vector === 14 ? out.readBigUInt64LE(16) : 0n,
+      rip: out.readBigUInt64LE(24),
+      registers: s.registers.map((_, i) => out.readBigUInt64LE(32 + 8 * i)),
+      flags: out.readUInt32LE(160),
+      data: out.readUInt32LE(164),
+      stack: out.readUInt32LE(168),
+      fx: bits === 64 ? Uint8Array.from(out.subarray(176)) : new Uint8Array(512),
+    };
+  });
+}
