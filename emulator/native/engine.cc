@@ -6,6 +6,7 @@
 
 #include "decode.h"
 #include "internals.h"
+#include "interrupts.h"
 
 namespace shimbed {
 
@@ -440,14 +441,17 @@ void Engine::run() {
   stopped_ = false;
   stop.kind = FAILED;
   stop.software = 0;
-  if (interruptRequested_.exchange(false)) {
-    stop.kind = INTERRUPTED;
-    return;
-  }
   Engine*& current = currentEngine();
   Engine* outer = current;
   current = this;
   running_ = true;
+  // A signal that came between two runs found no engine to stop.
+  if (interruptRequested_.exchange(false) || interruptionPending()) {
+    running_ = false;
+    current = outer;
+    stop.kind = INTERRUPTED;
+    return;
+  }
   uc_err err = uc_emu_start(uc, h.eip, 0, 0, 0);
   running_ = false;
   current = outer;

@@ -93,6 +93,8 @@ napi_value failed(napi_env env, const char* message) {
 
 }  // namespace
 
+bool interruptionPending() { return pendingSignal != 0 || alarmGone; }
+
 napi_value catchSignals(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value arg;
@@ -156,7 +158,7 @@ napi_value pollHost(napi_env env, napi_callback_info info) {
   napi_value result;
   // ppoll changes nothing about signals here; a signal that is already pending is seen before the wait begins.
   int ready = -1;
-  if (pendingSignal == 0 && !alarmGone) {
+  if (!interruptionPending()) {
     timespec t{};
     t.tv_sec = time_t(timeout / 1000);
     t.tv_nsec = long((timeout - double(t.tv_sec) * 1000) * 1e6);

@@ -5,6 +5,9 @@
 
 namespace shimbed {
 
+/** A signal that nobody has taken yet, or the time limit: runs end at once. */
+bool interruptionPending();
+
 napi_value catchSignals(napi_env env, napi_callback_info info);
 napi_value takeSignal(napi_env env, napi_callback_info info);
 napi_value setAlarm(napi_env env, napi_callback_info info);
