@@ -85,14 +85,15 @@ export class DeskToken {
   /**
    * Executes the request on the platform.
    * @param by the guest thread that executes
+   * @param inner what is executed in its place, by a fault injector
    * @throws TokenMisuse when a rule is broken; nothing is executed then
    */
-  execute(by: number): Result {
+  execute(by: number, inner: Pick<PunchthroughToken, "execute"> = this.#inner): Result {
     if (by !== this.asker.thread) return this.#desk.refuse("wrong-thread", this, by);
     if (this.#state !== "open") return this.#desk.refuse(this.#state === "executed" ? "reused" : "stale", this, by);
     this.#state = "executed";
     this.#desk.close(this);
-    return this.#inner.execute();
+    return inner.execute();
   }
 
   /** Called by the desk when the thread goes on. */

@@ -20,6 +20,7 @@ const GENERAL_PROTECTION = 13;
 export class WindowsUserland implements PunchthroughProvider, Lifecycle {
   readonly name = "windows-userland";
   readonly lifecycle = this;
+  readonly repairsZeroBase = true;
   readonly asLitebox: boolean;
   readonly #options: PlatformOptions;
   readonly #threads = new Map<number, WindowsHome>();

@@ -129,7 +129,10 @@ class Runner {
     scheduler.attention = false;
     kernel.gate.goesOn(task.tid);
     for (;;) {
-      if (lifecycle !== undefined) lifecycle.enterGuest(task.tid);
+      if (lifecycle !== undefined) {
+        kernel.gate.goesOn(task.tid);
+        lifecycle.enterGuest(task.tid);
+      }
       if (hostEvents !== undefined) budget = sooner(budget, hostEvents.blocksLeft);
       const kind = cpu.run(budget);
       if (budget >= 0) {

@@ -1,0 +1,138 @@
+import type { InjectEvent, InjectRule } from "./inject-rule.ts";
+import type { InjectorWorld } from "./injector.ts";
+import type { LeaveReason, Lifecycle } from "./lifecycle.ts";
+import type { PlatformCpu } from "./platform.ts";
+
+/** Where the faults come from. */
+export interface FaultSource {
+  /** The fault that an event of this kind brings, if any. */
+  fault(event: InjectEvent): InjectRule["fault"] | undefined;
+  /** A base that another thread's request left for this one; taken by asking. */
+  strayBase(thread: number): bigint | undefined;
+  /** The thread's guest code has run since its last request. */
+  left(thread: number): void;
+  started(thread: number, parent: number | undefined): void;
+}
+
+const PAGE = 4096n;
+
+/** A life cycle that disturbs the way into the guest after certain events. */
+export class InjectingLifecycle implements Lifecycle {
+  readonly #inner: Lifecycle | undefined;
+  readonly #cpu: PlatformCpu;
+  readonly #world: InjectorWorld;
+  readonly #source: FaultSource;
+  /** What strikes each thread when it enters the guest next. */
+  readonly #pending = new Map<number, InjectRule["fault"]>();
+  #inside: number | undefined;
+
+  constructor(inner: Lifecycle | undefined, cpu: PlatformCpu, world: InjectorWorld, source: FaultSource) {
+    this.#inner = inner;
+    this.#cpu = cpu;
+    this.#world = world;
+    this.#source = source;
+  }
+
+  enterGuest(thread: number): void {
+    if (this.#inside === thread) {
+      this.#inner?.enterGuest(thread);
+      return;
+    }
+    const { privileged } = this.#cpu;
+    const { fsBase, gsBase, kernelGsBase } = privileged;
+    const gs = this.#cpu.selector("gs");
+    this.#inner?.enterGuest(thread);
+    this.#inside = thread;
+    const fault = this.#pending.get(thread);
+    this.#pending.delete(thread);
+    if (fault === "skip-restore") {
+      if (!this.#world.wide(thread)) privileged.loadSelector("gs", gs);
+      privileged.fsBase = fsBase;
+      privileged.gsBase = gsBase;
+      privileged.kernelGsBase = kernelGsBase;
+    } else if (fault !== undefined) this.#strike(thread, fault);
+    const stray = this.#source.strayBase(thread);
+    if (stray !== undefined) privileged.fsBase = stray;
+  }
+
+  #strike(thread: number, fault: InjectRule["fault"]): void {
+    const { privileged } = this.#cpu;
+    const wide = this.#world.wide(thread);
+    const { fsBase, gsBase } = privileged;
+    switch (fault) {
+      case "lose-base":
+        if (wide) privileged.fsBase = 0n;
+        else privileged.loadSelector("gs", 0);
+        break;
+      case "stale-base":
+        if (wide) privileged.fsBase = fsBase + PAGE;
+        else privileged.gsBase = gsBase + PAGE;
+        break;
+      case "swap":
+        privileged.fsBase = gsBase;
+        privileged.gsBase = fsBase;
+        break;
+      case "canary":
+        // Where the C libraries and the compiler have it: fs:0x28, gs:0x14.
+        if (wide) this.#world.poke(thread, fsBase + 0x28n, 0x4141414141414141n, 8);
+        else this.#world.poke(thread, gsBase + 0x14n, 0x41414141n, 4);
+        break;
+      default:
+    }
+  }
+
+  leaveGuest(thread: number, reason: LeaveReason): void {
+    this.#inner?.leaveGuest(thread, reason);
+    if (this.#inside === thread) this.#source.left(thread);
+    this.#inside = undefined;
+    this.#happens(thread, reason);
+  }
+
+  #happens(thread: number, event: InjectEvent): void {
+    const fault = this.#source.fault(event);
+    if (fault !== undefined) this.#pending.set(thread, fault);
+  }
+
+  rescheduled(thread: number): void {
+    this.#inner?.rescheduled(thread);
+    const fault = this.#source.fault("reschedule");
+    if (fault !== undefined) this.#strike(thread, fault);
+  }
+
+  retries(thread: number, vector: number): boolean {
+    return this.#inner?.retries(thread, vector) === true;
+  }
+
+  threadStart(thread: number, parent: number | undefined, setsTls: boolean): void {
+    this.#source.started(thread, parent);
+    this.#inner?.threadStart(thread, parent, setsTls);
+    this.#happens(thread, "thread");
+  }
+
+  threadExit(thread: number): void {
+    this.#inner?.threadExit(thread);
+    this.#pending.delete(thread);
+    if (this.#inside === thread) this.#inside = undefined;
+  }
+
+  attach(thread: number): void {
+    this.#inner?.attach(thread);
+    this.#inside = undefined;
+    this.#happens(thread, "entry");
+  }
+
+  exec(thread: number, was: number): void {
+    this.#inner?.exec(thread, was);
+    this.#happens(thread, "exec");
+  }
+
+  signal(thread: number): void {
+    this.#inner?.signal(thread);
+    this.#happens(thread, "signal");
+  }
+
+  sigreturn(thread: number): void {
+    this.#inner?.sigreturn(thread);
+    this.#happens(thread, "sigreturn");
+  }
+}
