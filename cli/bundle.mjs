@@ -50,8 +50,8 @@ const lazily = {
     esbuild.onResolve({ filter }, ({ path, namespace }) =>
       namespace === "lazy" ? { path, external: true } : { path, namespace: "lazy" },
     );
-    esbuild.onLoad({ filter, namespace: "lazy" }, async ({ path }) => {
-      const names = Object.keys((await import(path)).default);
+    esbuild.onLoad({ filter, namespace: "lazy" }, ({ path }) => {
+      const names = Object.keys(createRequire(import.meta.url)(path));
       const define = `Object.defineProperty(exports, name, { enumerable: true, get: () => require("${path}")[name] })`;
       return { contents: `for (const name of ${JSON.stringify(names)}) ${define};` };
     });

@@ -3,7 +3,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { UserError } from "../emulator/errors.ts";
 
 /** Nobody reads standard output or standard error any more: the program ends as one that SIGPIPE ended. */
-export const BROKEN_PIPE_STATUS = 141;
+const BROKEN_PIPE_STATUS = 141;
 const BUFFER_BYTES = 65_536;
 const RETRY_MS = 2;
 
@@ -16,7 +16,7 @@ export interface Sink {
 }
 
 /** Standard output (1) or standard error (2). */
-export class StandardSink implements Sink {
+class StandardSink implements Sink {
   readonly #fd: 1 | 2;
 
   constructor(fd: 1 | 2) {
@@ -32,7 +32,7 @@ export class StandardSink implements Sink {
 }
 
 /** The file of `-o`, written in large pieces. */
-export class FileSink implements Sink {
+class FileSink implements Sink {
   readonly #path: string;
   readonly #fd: number;
   #pieces: string[] = [];

@@ -26,8 +26,15 @@ function table(): string {
 }
 
 function details(info: ProviderInfo): string {
-  const lines = [info.name, `  stands for  ${info.description}`];
-  lines.push(`  guests      ${info.abis.join(", ")}`, `  shims       ${info.shims.join(", ")}`);
-  lines.push(`  try         shimbed trace -e tls -P -p ${info.name} ./a.out`);
+  const { name, description, abis, shims, hostEvents, differences } = info;
+  const lines = [name, `  stands for   ${description}`, `  guests       ${abis.join(", ")}`];
+  lines.push(`  shims        ${shims.join(", ")}`, `  host events  ${hostEvents.join(", ") || "none"}`);
+  for (const abi of abis) {
+    const found = differences[abi] ?? [];
+    if (found.length > 0) lines.push("", `What LiteBox answers unlike Linux, ${abi} guests:`);
+    for (const { topic, linux, litebox, source } of found)
+      lines.push(`  ${topic}`, `    Linux    ${linux}`, `    LiteBox  ${litebox}  (${source})`);
+  }
+  lines.push("", `Try: shimbed trace -e tls -P -p ${name} ./a.out`);
   return `${lines.join("\n")}\n`;
 }

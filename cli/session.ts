@@ -1,4 +1,5 @@
 /** One guest from its first instruction to its end: machine, gate, files and kernel, put together. */
+import { ElfError, EM_386 } from "../emulator/elf.ts";
 import { UserError } from "../emulator/errors.ts";
 import { Machine } from "../emulator/machine.ts";
 import { Gate } from "../providers/gate.ts";
@@ -9,6 +10,7 @@ import { fullTable } from "../shims/linux/calls/all.ts";
 import { HostClock, VirtualClock } from "../shims/linux/clock.ts";
 import { errnoName } from "../shims/linux/errno.ts";
 import { startFirst } from "../shims/linux/exec.ts";
+import { findProgram } from "../shims/linux/program.ts";
 import { Random } from "../shims/linux/random.ts";
 import { type RunEnd, type RunLimits, run } from "../shims/linux/run.ts";
 import type { SignalPort } from "../shims/linux/signal-port.ts";
@@ -18,7 +20,7 @@ import { VfsError } from "../shims/linux/vfs/error.ts";
 import type { Entry } from "../shims/linux/vfs/inode.ts";
 import { type Bind, makeRoot } from "../shims/linux/vfs/root.ts";
 import type { FileTable, Vfs } from "../shims/linux/vfs/vfs.ts";
-import { find } from "../shims/linux/vfs/walk.ts";
+import { find, type WalkContext } from "../shims/linux/vfs/walk.ts";
 
 export interface SessionOptions {
   /** Absolute path of the program: within `root` where that has such a file, else of the host. */
@@ -63,10 +65,6 @@ export class Session {
     this.#options = options;
     this.#machine = new Machine({ maxMemory: options.hostMemory });
     const machine = this.#machine;
-    const platform: Platform = { cpu: machine.cpu, layout: "x86_64" };
-    const provider = createProvider(options.provider, platform);
-    const ledger = new Ledger(options.keptRecords);
-    const gate = new Gate({ platform, provider, ledger });
     const clock = options.clock === "host" ? new HostClock() : new VirtualClock();
     const random = new Random(options.seed);
     const device = random.stream("device");
@@ -89,6 +87,10 @@ export class Session {
     this.#files = guestRoot.files;
     this.#program = guestRoot.program;
     this.#cwd = options.cwd === undefined ? guestRoot.cwd : this.#directory(options.cwd);
+    const platform: Platform = { cpu: machine.cpu, layout: "x86_64" };
+    const provider = createProvider(options.provider, platform, { abi: this.#abi(), shim: "linux" });
+    const ledger = new Ledger(options.keptRecords);
+    const gate = new Gate({ platform, provider, ledger });
     this.kernel = new Kernel({
       machine,
       gate,
@@ -127,11 +129,26 @@ export class Session {
     this.#machine.close();
   }
 
+  /** The program's word size; one that cannot be started is refused when it is. */
+  #abi(): "x86_64" | "i386" {
+    try {
+      const { image } = findProgram(this.#walker(), this.#cwd, this.#program, []).main;
+      return image.machine === EM_386 ? "i386" : "x86_64";
+    } catch (error) {
+      if (error instanceof VfsError || error instanceof ElfError) return "x86_64";
+      throw error;
+    }
+  }
+
+  /** Somebody who may look everywhere in the guest. */
+  #walker(): WalkContext {
+    return { root: this.#vfs.root, cwd: this.#vfs.root, creds: { uid: 0, gid: 0, groups: [], superuser: true } };
+  }
+
   #directory(path: string): Entry {
     const { root } = this.#vfs;
-    const creds = { uid: 0, gid: 0, groups: [], superuser: true };
     try {
-      const entry = find({ root, cwd: root, creds }, root, asBytes(path), true);
+      const entry = find(this.#walker(), root, asBytes(path), true);
       if (entry.inode.isDirectory) return entry;
     } catch (error) {
       if (!(error instanceof VfsError)) throw error;
