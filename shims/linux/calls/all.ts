@@ -18,6 +18,8 @@ import { remapCalls } from "./remap.ts";
 import { signalCalls } from "./signal.ts";
 import { signalSendCalls } from "./signal-send.ts";
 import { signalWaitCalls } from "./signal-wait.ts";
+import { socketCalls } from "./socket.ts";
+import { socketMessageCalls } from "./socket-message.ts";
 import { statCalls } from "./stat.ts";
 import { systemCalls } from "./system.ts";
 import { threadCalls } from "./thread.ts";
@@ -44,6 +46,8 @@ const rows: readonly Row[] = [
   ...signalCalls,
   ...signalSendCalls,
   ...signalWaitCalls,
+  ...socketCalls,
+  ...socketMessageCalls,
   ...statCalls,
   ...systemCalls,
   ...threadCalls,

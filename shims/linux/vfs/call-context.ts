@@ -69,6 +69,7 @@ export function install(task: Task, file: OpenFile, closeOnExec: boolean): numbe
  * The result of an attempt that may have to wait: -EAGAIN waits unless O_NONBLOCK forbids it. The file stays open meanwhile.
  * @param attempt runs again when a queue is woken
  * @param interrupted the result when a signal ends the wait
+ * @param limit until when to wait (virtual monotonic ns), and the result then
  */
 export function blocking(
   file: OpenFile,
@@ -76,6 +77,7 @@ export function blocking(
   attempt: () => number,
   interrupted?: () => number,
   nonblocking = (file.flags & O_NONBLOCK) !== 0,
+  limit?: { readonly deadline: number; readonly late: () => number },
 ): Result {
   const first = attempt();
   if (first !== -Errno.EAGAIN || nonblocking) return first;
@@ -88,6 +90,7 @@ export function blocking(
       return result === -Errno.EAGAIN ? undefined : result;
     },
     ...(interrupted && { interrupted }),
+    ...(limit && { deadline: limit.deadline, timeout: limit.late }),
     cleanup: () => file.release(),
   });
 }

@@ -31,6 +31,8 @@ export abstract class OpenFile {
   position = 0;
   /** Descriptors, and messages under way, that refer to it. */
   references = 0;
+  /** Told when the last descriptor is gone: epoll forgets the file. */
+  watchers: Set<() => void> | undefined;
   /** F_SETOWN and F_SETSIG, kept for F_GETOWN and F_GETSIG. */
   ownerPid = 0;
   ownerSignal = 0;
@@ -71,6 +73,20 @@ export abstract class OpenFile {
   /** A write that could only place a part goes on with the rest when there is room (pipes, streams). */
   get writesOn(): boolean {
     return false;
+  }
+
+  /** A write that answers EPIPE also sends SIGPIPE. */
+  get raisesSigpipe(): boolean {
+    return true;
+  }
+
+  /** SO_RCVTIMEO and SO_SNDTIMEO: how long read(2) and write(2) wait at most, ns; undefined for ever. */
+  get readTimeout(): number | undefined {
+    return undefined;
+  }
+
+  get writeTimeout(): number | undefined {
+    return undefined;
   }
 
   /** Something outside the run may end a wait on this file. */
@@ -117,6 +133,7 @@ export abstract class OpenFile {
 
   release(): void {
     if (--this.references > 0) return;
+    if (this.watchers !== undefined) for (const gone of [...this.watchers]) gone();
     this.closed();
     this.inode.drop();
   }

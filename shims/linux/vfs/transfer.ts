@@ -63,13 +63,21 @@ function giveBack(file: OpenFile, bytes: Uint8Array): void {
   else file.unread(bytes.slice());
 }
 
+/** A socket's time limit. Calls that have one are not restarted after a signal (sock_intr_errno). */
+function limitOf(task: Task, timeout: number | undefined, done: () => number) {
+  if (timeout === undefined) return undefined;
+  const deadline = task.kernel.clock.now() + timeout;
+  return { deadline, late: () => done() || -Errno.EAGAIN, interrupted: () => done() || -Errno.EINTR };
+}
+
 /** read(2) and its kin. @param position undefined for the file's own offset */
 export function readInto(task: Task, file: OpenFile, into: Span, position: number | undefined): Result {
   if (!file.readable) return task.fail(Errno.EBADF, "not open for reading");
   const first = readOnce(task, file, into, position);
   if (first >= 0) return first;
   if (first !== -Errno.EAGAIN || file.flags & O_NONBLOCK) return first;
-  return blocking(file, file.readQueue, () => readOnce(task, file, into, position));
+  const limit = limitOf(task, file.readTimeout, () => 0);
+  return blocking(file, file.readQueue, () => readOnce(task, file, into, position), limit?.interrupted, false, limit);
 }
 
 /** How many bytes RLIMIT_FSIZE lets a write at `position` have; SIGXFSZ when none (setrlimit(2)). */
@@ -100,7 +108,7 @@ export function writeFrom(task: Task, file: OpenFile, from: Span, position: numb
       const piece = got === buffer.length ? buffer : buffer.subarray(0, got);
       const put = position === undefined ? file.write(piece) : file.pwrite(piece, position + done);
       if (put === -Errno.EAGAIN && !(file.flags & O_NONBLOCK)) return put;
-      if (put === -Errno.EPIPE) task.kernel.signals.send(task, SIGPIPE);
+      if (put === -Errno.EPIPE && file.raisesSigpipe) task.kernel.signals.send(task, SIGPIPE);
       if (put < 0) return done > 0 ? done : put;
       done += put;
       // A pipe took a part: the rest waits, unless it must not.
@@ -110,5 +118,7 @@ export function writeFrom(task: Task, file: OpenFile, from: Span, position: numb
   };
   const first = step();
   if (first !== -Errno.EAGAIN || file.flags & O_NONBLOCK) return first;
-  return blocking(file, file.writeQueue, step, () => (done > 0 ? done : -Errno.ERESTARTSYS));
+  const limit = limitOf(task, file.writeTimeout, () => done);
+  const interrupted = limit?.interrupted ?? (() => (done > 0 ? done : -Errno.ERESTARTSYS));
+  return blocking(file, file.writeQueue, step, interrupted, false, limit);
 }
