@@ -28,7 +28,7 @@ function load(url, readFile, Compiled, requireFrom) {
   // The bundle is ASCII, and a string of single bytes is read and scanned faster.
   const text = read("program.cjs").toString("latin1");
   const options = { filename: new URL("program.cjs", url).pathname, ...(cachedData ? { cachedData } : {}) };
-  const script = new Compiled(`(function (require, module, moduleUrl) {${text}\n})`, options);
+  const script = new Compiled(text, options);
   const module = { exports: {} };
   script.runInThisContext()(requireFrom(url), module, url);
   return { script, main: module.exports.main };
@@ -71,6 +71,8 @@ async function bundle(dist) {
     // Packages with large WebAssembly, loaded by few commands.
     external: ["@alexaltea/*", ...builtinModules],
     define: { "import.meta.url": "moduleUrl" },
+    banner: { js: "(function (require, module, moduleUrl) {" },
+    footer: { js: "})" },
     minifyWhitespace: true,
     minifySyntax: true,
     plugins: [lazily],
