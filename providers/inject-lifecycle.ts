@@ -16,14 +16,14 @@ export interface FaultSource {
 
 const PAGE = 4096n;
 
-/** A life cycle that disturbs the way into the guest after certain events. */
+/** A life cycle that disturbs the way into the guest after certain events, for threads that have TLS. */
 export class InjectingLifecycle implements Lifecycle {
   readonly #inner: Lifecycle | undefined;
   readonly #cpu: PlatformCpu;
   readonly #world: InjectorWorld;
   readonly #source: FaultSource;
-  /** What strikes each thread when it enters the guest next. */
-  readonly #pending = new Map<number, InjectRule["fault"]>();
+  /** What has happened to each thread since it was in the guest. */
+  readonly #pending = new Map<number, InjectEvent[]>();
   #inside: number | undefined;
 
   constructor(inner: Lifecycle | undefined, cpu: PlatformCpu, world: InjectorWorld, source: FaultSource) {
@@ -43,16 +43,24 @@ export class InjectingLifecycle implements Lifecycle {
     const gs = this.#cpu.selector("gs");
     this.#inner?.enterGuest(thread);
     this.#inside = thread;
-    const fault = this.#pending.get(thread);
+    for (const event of this.#pending.get(thread) ?? []) {
+      const fault = this.#faultOf(thread, event);
+      if (fault === "skip-restore") {
+        if (!this.#world.wide(thread)) privileged.loadSelector("gs", gs);
+        privileged.fsBase = fsBase;
+        privileged.gsBase = gsBase;
+        privileged.kernelGsBase = kernelGsBase;
+      } else if (fault !== undefined) this.#strike(thread, fault);
+    }
     this.#pending.delete(thread);
-    if (fault === "skip-restore") {
-      if (!this.#world.wide(thread)) privileged.loadSelector("gs", gs);
-      privileged.fsBase = fsBase;
-      privileged.gsBase = gsBase;
-      privileged.kernelGsBase = kernelGsBase;
-    } else if (fault !== undefined) this.#strike(thread, fault);
     const stray = this.#source.strayBase(thread);
     if (stray !== undefined) privileged.fsBase = stray;
+  }
+
+  /** A thread without TLS has nothing that a fault could strike, so its events do not count. */
+  #faultOf(thread: number, event: InjectEvent): InjectRule["fault"] | undefined {
+    const { fsBase, gsBase } = this.#cpu.privileged;
+    return (this.#world.wide(thread) ? fsBase : gsBase) === 0n ? undefined : this.#source.fault(event);
   }
 
   #strike(thread: number, fault: InjectRule["fault"]): void {
@@ -89,13 +97,14 @@ export class InjectingLifecycle implements Lifecycle {
   }
 
   #happens(thread: number, event: InjectEvent): void {
-    const fault = this.#source.fault(event);
-    if (fault !== undefined) this.#pending.set(thread, fault);
+    const events = this.#pending.get(thread);
+    if (events === undefined) this.#pending.set(thread, [event]);
+    else events.push(event);
   }
 
   rescheduled(thread: number): void {
     this.#inner?.rescheduled(thread);
-    const fault = this.#source.fault("reschedule");
+    const fault = this.#faultOf(thread, "reschedule");
     if (fault !== undefined) this.#strike(thread, fault);
   }
 

@@ -1,9 +1,14 @@
 import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { readUserDesc, type UserDesc } from "../../emulator/descriptors.ts";
-import { Gate, type GateOptions } from "../../providers/gate.ts";
+import { MemoryFault } from "../../emulator/errors.ts";
+import { type AssembledGate, assembleGate, type GateAssembly } from "../../providers/assembly.ts";
+import type { Finding } from "../../providers/findings.ts";
+import type { Gate } from "../../providers/gate.ts";
 import { type HostEventMode, HostEvents, strike } from "../../providers/host-events.ts";
+import { parseInjectRule } from "../../providers/inject-rule.ts";
 import { HostPanic, type LeaveReason, type Lifecycle } from "../../providers/lifecycle.ts";
-import { createProvider, type ProviderOptions, providerInfos } from "../../providers/registry.ts";
+import type { Policy } from "../../providers/policy.ts";
+import { type ProviderOptions, providerInfos } from "../../providers/registry.ts";
 import type { Outcome, Request } from "../../providers/requests.ts";
 import { type Bits, close, type Guest, guestOf, STACK } from "../emulator/guest.ts";
 
@@ -54,8 +59,9 @@ export interface MiniOptions extends ProviderOptions {
   readonly provider?: string;
   readonly hostEvents?: HostEventMode;
   readonly seed?: number;
-  /** Changes what the gate is made of. */
-  readonly gate?: (options: GateOptions, guest: Guest) => Partial<GateOptions>;
+  /** Rules of faults to inject. */
+  readonly inject?: readonly string[];
+  readonly policy?: Policy;
 }
 
 export interface MiniRun {
@@ -63,6 +69,9 @@ export interface MiniRun {
   /** Of the thread that died, or `exit`. */
   readonly end: string;
   readonly gate: Gate;
+  readonly findings: readonly Finding[];
+  /** What there was to inject faults into. */
+  readonly counts: ReadonlyMap<string, number>;
 }
 
 /** Runs a guest to its end under a provider. */
@@ -75,8 +84,34 @@ export function runMini(bits: Bits, source: string, options: MiniOptions = {}): 
   }
 }
 
+function worldOf({ space, bits }: Guest): NonNullable<GateAssembly["world"]> {
+  const { memory } = space;
+  return {
+    wide: () => bits === 64,
+    process: () => space,
+    mappingAt: (_, address) => {
+      const region = space.regionAt(Number(address));
+      return region === undefined ? undefined : (region.backing?.name ?? "");
+    },
+    word: (_, address, bytes) => {
+      try {
+        return bytes === 8 ? memory.u64(Number(address)) : BigInt(memory.u32(Number(address)));
+      } catch (error) {
+        if (error instanceof MemoryFault) return undefined;
+        throw error;
+      }
+    },
+    poke: (_, address, value, bytes) => {
+      const image = new Uint8Array(8);
+      new DataView(image.buffer).setBigUint64(0, value, true);
+      return memory.writeSome(Number(address), image.subarray(0, bytes)) === bytes;
+    },
+  };
+}
+
 class MiniShim {
   readonly gate: Gate;
+  readonly #assembled: AssembledGate;
   readonly #guest: Guest;
   readonly #lifecycle: Lifecycle | undefined;
   readonly #events: HostEvents;
@@ -92,8 +127,16 @@ class MiniShim {
     const abi = guest.bits === 64 ? "x86_64" : "i386";
     const platform = { cpu: guest.cpu, layout: "x86_64" } as const;
     const name = options.provider ?? "direct";
-    const base: GateOptions = { platform, provider: createProvider(name, platform, { ...options, abi }) };
-    this.gate = new Gate({ ...base, ...options.gate?.(base, guest) });
+    this.#assembled = assembleGate({
+      ...options,
+      abi,
+      platform,
+      provider: name,
+      inject: (options.inject ?? []).map(parseInjectRule),
+      audit: true,
+      world: worldOf(guest),
+    });
+    this.gate = this.#assembled.gate;
     this.#lifecycle = this.gate.lifecycle;
     const kinds = providerInfos.find((info) => info.name === name)?.hostEvents ?? [];
     this.#events = new HostEvents(options.hostEvents ?? "none", options.seed ?? 1, kinds);
@@ -109,7 +152,14 @@ class MiniShim {
       if (!(error instanceof HostPanic)) throw error;
       end = `panic: ${error.message}`;
     }
-    return { reports: this.#reports, end, gate: this.gate };
+    const { findings, injector } = this.#assembled;
+    return {
+      reports: this.#reports,
+      end,
+      gate: this.gate,
+      findings: findings?.list ?? [],
+      counts: injector?.counts ?? new Map(),
+    };
   }
 
   #loop(): string {
@@ -209,7 +259,7 @@ class MiniShim {
         this.#spawn(first, second);
         return true;
       case Call.exec:
-        this.#punch({ kind: "ClearTls" }, "execve");
+        if (this.#punch({ kind: "ClearTls" }, "execve").kind !== "ok") return false;
         this.#lifecycle?.exec(this.#current.id, this.#current.id);
         cpu.setRegBig(Reg.rip, first);
         break;
