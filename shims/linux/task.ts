@@ -4,18 +4,19 @@
  */
 import { type Cpu, type CpuContext, Reg, type StopKind } from "../../emulator/cpu.ts";
 import type { Machine } from "../../emulator/machine.ts";
-import type { AddressSpace, Backing, GuestMemory } from "../../emulator/memory.ts";
+import type { AddressSpace, GuestMemory } from "../../emulator/memory.ts";
 import type { Gate } from "../../providers/gate.ts";
 import type { HostEvents } from "../../providers/host-events.ts";
 import type { Outcome, Request } from "../../providers/requests.ts";
 import type { Abi } from "./abi.ts";
 import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
-import { FutexTable } from "./futex.ts";
+import { FutexTable, type PiFutex } from "./futex.ts";
 import type { Limits } from "./limits.ts";
+import { Network } from "./net/network.ts";
+import type { Mm } from "./mm.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
 import type { Random, RandomStream } from "./random.ts";
-import { ReadOnlyFile } from "./read-only-file.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { SignalPort } from "./signal-port.ts";
 import { ProcessSignals, TaskSignals } from "./signals/state.ts";
@@ -38,7 +39,16 @@ export interface KernelOptions {
   readonly hostname?: string;
   /** Bytes of guest memory one process may map (RLIMIT_AS of the first process); unlimited when omitted. */
   readonly maxMemory?: number;
+  /** Most threads of all processes at once (kernel.threads-max). */
+  readonly maxTasks?: number;
 }
+
+/** PID_MAX_DEFAULT. */
+export const PID_MAX = 32768;
+/** Where ids go on after the highest one (RESERVED_PIDS). */
+const FIRST_PID_AGAIN = 300;
+/** Each may take some hundred KiB of ours, and Linux' own rule gives a machine of 2 GiB as many. */
+const MAX_TASKS = 16_000;
 
 /** Names `uname` answers; sethostname and setdomainname change them. */
 export interface UtsNames {
@@ -62,8 +72,10 @@ export class Kernel {
   readonly hostEvents: HostEvents | undefined;
   readonly scheduler: Scheduler;
   readonly futexes: FutexTable;
+  readonly net: Network;
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
+  readonly maxTasks: number;
   readonly processes = new Map<number, Process>();
   readonly tasks = new Map<number, Task>();
   /** Calls without a row: how often each was answered ENOSYS, for the summary at the end. */
@@ -73,6 +85,7 @@ export class Kernel {
   /** The task whose registers are in the CPU and whose address space is active. */
   current: Task | undefined;
   #lastPid = 0;
+  #pidsWrapped = false;
   #lastSharedId = 0;
 
   constructor(options: KernelOptions) {
@@ -89,8 +102,10 @@ export class Kernel {
     this.hostEvents = options.hostEvents;
     this.scheduler = new Scheduler(options.random.stream("schedule"));
     this.futexes = new FutexTable();
+    this.net = new Network(this);
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
     this.maxMemory = options.maxMemory;
+    this.maxTasks = options.maxTasks ?? MAX_TASKS;
     this.#lastPid = 1000 + options.random.stream("pid").below(8000);
   }
 
@@ -102,76 +117,21 @@ export class Kernel {
   /** The next free process or thread id; they rise and wrap at 32768 as Linux's do. */
   newPid(): number {
     do {
-      this.#lastPid = this.#lastPid >= 32767 ? 300 : this.#lastPid + 1;
-    } while (this.tasks.has(this.#lastPid) || this.processes.has(this.#lastPid));
+      if (this.#lastPid >= PID_MAX - 1) {
+        this.#lastPid = FIRST_PID_AGAIN - 1;
+        this.#pidsWrapped = true;
+      }
+      this.#lastPid++;
+    } while (this.isPidTaken(this.#lastPid));
     return this.#lastPid;
   }
-}
 
-/** An address space with what the kernel remembers of it (Linux's mm_struct). Shared by CLONE_VM. */
-export class Mm {
-  readonly space: AddressSpace;
-  /** ABI of the program that was executed into it. */
-  readonly abi: Abi;
-  /** mmap searches down from here. */
-  readonly mmapBase: number;
-  readonly startBrk: number;
-  brk: number;
-  /** Where the program, its arguments and its environment lie, for /proc. */
-  readonly startStack: number;
-  readonly argStart: number;
-  readonly argEnd: number;
-  readonly envStart: number;
-  readonly envEnd: number;
-  readonly auxv: Uint8Array;
-  /** Address of `int $0x80; ret` for sysenter's return; 0 when there is no vDSO. */
-  vdsoLanding = 0;
-  /** Where i386 handlers without SA_RESTORER return to: the vDSO's __kernel_sigreturn and __kernel_rt_sigreturn, or 0. */
-  vdsoSigreturn = 0;
-  vdsoRtSigreturn = 0;
-  /** What the heap's mappings are known by. */
-  readonly heap: Backing = { name: "[heap]", dev: 0, ino: 0 };
-  /** Processes that share it. */
-  users = 1;
-  readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
-  /** Some mapping may be one that mprotect must not make writable. */
-  hasReadOnly = false;
-
-  constructor(o: {
-    space: AddressSpace;
-    abi: Abi;
-    mmapBase: number;
-    startBrk: number;
-    brk?: number;
-    startStack: number;
-    argStart: number;
-    argEnd: number;
-    envStart: number;
-    envEnd: number;
-    auxv: Uint8Array;
-  }) {
-    this.space = o.space;
-    this.abi = o.abi;
-    this.mmapBase = o.mmapBase;
-    this.startBrk = o.startBrk;
-    this.brk = o.brk ?? o.startBrk;
-    this.startStack = o.startStack;
-    this.argStart = o.argStart;
-    this.argEnd = o.argEnd;
-    this.envStart = o.envStart;
-    this.envEnd = o.envEnd;
-    this.auxv = o.auxv;
-  }
-
-  /** A file as a shared mapping shows it that mprotect must not make writable. */
-  readOnly(backing: Backing): ReadOnlyFile {
-    this.hasReadOnly = true;
-    let file = this.#readOnly.get(backing);
-    if (file === undefined) {
-      file = new ReadOnlyFile(backing);
-      this.#readOnly.set(backing, file);
-    }
-    return file;
+  /** True while a thread, a process, a group or a session has this number. */
+  isPidTaken(pid: number): boolean {
+    if (this.tasks.has(pid) || this.processes.has(pid)) return true;
+    if (!this.#pidsWrapped && pid > this.#lastPid) return false;
+    for (const { pgid, sid } of this.processes.values()) if (pgid === pid || sid === pid) return true;
+    return false;
   }
 }
 
@@ -200,12 +160,15 @@ export class Process {
   readonly kernel: Kernel;
   readonly pid: number;
   parent: Process | undefined;
+  /** The parent's thread that made it, or one that took its place: its end is what PR_SET_PDEATHSIG is about. */
+  creator: Task | undefined;
   readonly children = new Set<Process>();
   pgid: number;
   sid: number;
   mm: Mm;
-  files: FileTable;
-  fs: FsContext;
+  /** What all its threads use but those that were made without CLONE_FILES and CLONE_FS. */
+  commonFiles: FileTable;
+  commonFs: FsContext;
   cred: Credentials;
   limits: Limits;
   /** Absolute guest path of the program. */
@@ -216,17 +179,21 @@ export class Process {
   /** MEMBARRIER_CMD_REGISTER_* it has given. */
   membarriers = 0;
   nice = 0;
-  readonly prctl: PrctlState = initialPrctl();
+  prctl: PrctlState = initialPrctl();
   readonly tasks = new Set<Task>();
   readonly signals = new ProcessSignals();
   /** How it ends or ended; set before `ended` while its tasks are being taken down. */
   status: ExitStatus | undefined;
+  /** What its first thread gave to `exit`: its status where nobody calls exit_group. */
+  leaderCode = 0;
   /** A zombie, or gone. */
   ended = false;
   /** Woken when a child changes state. */
   readonly childEvents = new WaitQueue();
-  /** Woken when it executes another program: its vfork parent goes on. */
-  readonly execEvents = new WaitQueue();
+  /** Woken when it has ended: for pidfds. */
+  readonly endEvents = new WaitQueue();
+  /** Woken when it is done with the memory it runs in: its vfork parent goes on. Undefined where nobody waits for that. */
+  vforked: WaitQueue | undefined;
   /** It has executed a program since it was forked: setpgid by the parent is over. */
   execed = false;
   /** Monotonic time of its start, ns. */
@@ -242,11 +209,23 @@ export class Process {
     this.pgid = options.parent?.pgid ?? options.pid;
     this.sid = options.parent?.sid ?? options.pid;
     this.mm = options.mm;
-    this.files = options.files;
-    this.fs = options.fs;
+    this.commonFiles = options.files;
+    this.commonFs = options.fs;
     this.cred = options.cred;
     this.limits = options.limits;
     this.startTime = options.kernel.clock.now();
+  }
+
+  /** The file table of its thread in the CPU, else the common one. */
+  get files(): FileTable {
+    const { current } = this.kernel;
+    return current?.process === this && current.ownFiles !== undefined ? current.ownFiles : this.commonFiles;
+  }
+
+  /** The root, working directory and umask of its thread in the CPU, else the common ones. */
+  get fs(): FsContext {
+    const { current } = this.kernel;
+    return current?.process === this && current.ownFs !== undefined ? current.ownFs : this.commonFs;
   }
 
   /** CPU time used by all its threads, ns. */
@@ -309,6 +288,12 @@ export class Task {
   compatRobustList = 0;
   rseq: Rseq | undefined;
   pdeathsig = 0;
+  /** Made without CLONE_FILES, CLONE_FS: a file table and paths of its own beside those of its process. */
+  ownFiles: FileTable | undefined;
+  ownFs: FsContext | undefined;
+  /** Priority-inheriting futexes it owns and others wait for, and the one it waits for. */
+  readonly ownedPi = new Set<PiFutex>();
+  blockedOnPi: PiFutex | undefined;
   /** SCHED_* and the priority that belongs to it, as sched_setscheduler set them. */
   policy = 0;
   priority = 0;
