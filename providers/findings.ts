@@ -71,7 +71,7 @@ interface Known {
   writer: string;
   /** Base it last entered the guest with: of FS in 64-bit code, of GS in 32-bit code. */
   entered: bigint;
-  /** The selector that 32-bit code last had in GS; undefined where a request may have changed it. */
+  /** The selector that 32-bit code last had in GS; undefined before it ran. */
   gs: number | undefined;
   /** The base whose self-pointer has been seen to be right, and the canary there. */
   block: bigint | undefined;
@@ -131,11 +131,11 @@ export class Findings {
           this.#add("not-as-asked", thread, `GS base ${hex(record.after.gsBase)} instead of ${hex(request.address)}`);
         break;
       case "SetThreadArea":
-        known.gs = undefined;
+        known.gs = record.after.gs;
         this.#checkDescriptor(record, outcome);
         break;
       case "SetLdtEntry":
-        known.gs = undefined;
+        known.gs = record.after.gs;
         break;
       case "LoadSelectors":
         this.#set(known, record.after.fsBase, record);
@@ -262,9 +262,9 @@ export class Findings {
     return known;
   }
 
-  #set(known: Known, base: bigint, { call, sequence }: LedgerRecord): void {
+  #set(known: Known, base: bigint, { call, sequence, after }: LedgerRecord): void {
     known.expected = base;
-    known.gs = undefined;
+    known.gs = after.gs;
     known.writer = `${call}, ledger entry ${sequence}`;
     if (known.block !== base) known.block = undefined;
   }

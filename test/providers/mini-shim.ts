@@ -84,7 +84,7 @@ export function runMini(bits: Bits, source: string, options: MiniOptions = {}): 
   }
 }
 
-function worldOf({ space, bits }: Guest): NonNullable<GateAssembly["world"]> {
+export function worldOf({ space, bits }: Guest): NonNullable<GateAssembly["world"]> {
   const { memory } = space;
   return {
     wide: () => bits === 64,
