@@ -446,17 +446,12 @@ void Engine::run() {
   current = this;
   running_ = true;
   // A signal that came between two runs found no engine to stop.
-  if (interruptRequested_.exchange(false) || interruptionPending()) {
-    running_ = false;
-    current = outer;
-    stop.kind = INTERRUPTED;
-    return;
-  }
-  uc_err err = uc_emu_start(uc, h.eip, 0, 0, 0);
+  bool late = interruptRequested_ || interruptionPending();
+  uc_err err = late ? UC_ERR_OK : uc_emu_start(uc, h.eip, 0, 0, 0);
   running_ = false;
   current = outer;
   if (!stopped_) {
-    if (interruptRequested_.exchange(false)) {
+    if (interruptRequested_.exchange(false) || late) {
       stop.kind = INTERRUPTED;
     } else if (err == UC_ERR_OK && h.eip == 0) {
       // Address 0 is where libunicorn was told to end; for the guest it is an unmapped page.
