@@ -104,7 +104,9 @@ export class Dispatcher {
     kernel.tracer?.enter(task, [a, b, c, d, e, f].slice(0, argc));
     let result: Result;
     try {
-      result = plan.row.handler(task, a, b, c, d, e, f);
+      const injected = kernel.injectCall === undefined ? undefined : kernel.injectCall(plan.row.name);
+      if (injected === undefined) result = plan.row.handler(task, a, b, c, d, e, f);
+      else result = injected < 0 ? task.fail(-injected, "injected") : injected;
     } catch (error) {
       result = this.#failure(task, error);
     }

@@ -36,6 +36,8 @@ export interface KernelOptions {
   readonly tracer?: Tracer;
   /** What the provider's host does on its own account; nothing when omitted. */
   readonly hostEvents?: HostEvents | undefined;
+  /** What a call by this name is to answer without being carried out, undefined for most: a fault injector's. */
+  readonly injectCall?: ((name: string) => number | undefined) | undefined;
   readonly hostname?: string;
   /** Bytes of guest memory one process may map (RLIMIT_AS of the first process); unlimited when omitted. */
   readonly maxMemory?: number;
@@ -70,6 +72,7 @@ export class Kernel {
   readonly signals: SignalPort;
   readonly tracer: Tracer | undefined;
   readonly hostEvents: HostEvents | undefined;
+  readonly injectCall: ((name: string) => number | undefined) | undefined;
   readonly scheduler: Scheduler;
   readonly futexes: FutexTable;
   readonly net: Network;
@@ -100,6 +103,7 @@ export class Kernel {
     this.signals = options.signals;
     this.tracer = options.tracer;
     this.hostEvents = options.hostEvents;
+    this.injectCall = options.injectCall;
     this.scheduler = new Scheduler(options.random.stream("schedule"));
     this.futexes = new FutexTable();
     this.net = new Network(this);
