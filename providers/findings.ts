@@ -220,10 +220,21 @@ export class Findings {
     }
     if (known.block !== base) known.canary = undefined;
     known.block = base;
+    if (!this.#hasCanary(thread, base, wide)) return;
     const canary = wide ? this.#world.word(thread, base + 0x28n, 8) : this.#world.word(thread, base + 0x14n, 4);
     if (known.canary === undefined || known.canary === 0n) known.canary = canary;
     else if (canary !== known.canary)
       this.#add("canary", thread, `${hex(canary ?? 0n)} instead of ${hex(known.canary)}`);
+  }
+
+  /**
+   * glibc's and musl's blocks have, third, a pointer to a block of the same kind: themselves, or the thread before. A block that
+   * a program made for itself need not have a canary.
+   */
+  #hasCanary(thread: number, base: bigint, wide: boolean): boolean {
+    const bytes = wide ? 8 : 4;
+    const third = this.#world.word(thread, base + BigInt(2 * bytes), bytes);
+    return third !== undefined && third !== 0n && this.#world.word(thread, third, bytes) === third;
   }
 
   /** A thread begins with a copy of its parent's TLS (or with none). */

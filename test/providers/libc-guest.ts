@@ -19,6 +19,7 @@ export function libcGuest(bits: Bits): string {
   const fill = BLOCKS.map(
     (block) => `mov eax, ${block}
 mov dword ptr [eax], ${block}
+mov dword ptr [eax+${wide ? 0x10 : 8}], ${block}
 mov dword ptr [eax+${wide ? 0x28 : 0x14}], ${CANARY}
 `,
   ).join("");
