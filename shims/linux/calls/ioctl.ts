@@ -65,6 +65,7 @@ const ioctl = fileCall((task, descriptor, command, argument) => {
       return 0;
     case Request.FIONREAD: {
       const available = file.available() ?? fail(Errno.ENOTTY, "nothing is counted here");
+      if (available < 0) return task.fail(-available, "a listening socket has no bytes");
       memory.setU32(argument, available);
       return 0;
     }

@@ -188,7 +188,10 @@ function noting(result: Result, note: (value: number) => void): Result {
     },
     ...(result.deadline !== undefined && { deadline: result.deadline }),
     timeout: () => noted(result.timeout()),
-    interrupted: () => noted(result.interrupted()),
+    interrupted: () => {
+      const value = result.interrupted();
+      return value === undefined ? undefined : noted(value);
+    },
     cleanup: () => result.end(),
   });
 }

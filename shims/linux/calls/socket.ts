@@ -3,7 +3,15 @@ import { Errno } from "../errno.ts";
 import { fd, int } from "../kinds.ts";
 import { fills } from "../kinds-memory.ts";
 import { SOCKADDR_MAX } from "../net/address.ts";
-import { SHUT_RDWR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_TYPE_MASK, SOL_SOCKET } from "../net/constants.ts";
+import {
+  AF_INET,
+  AF_UNIX,
+  SHUT_RDWR,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_TYPE_MASK,
+  SOL_SOCKET,
+} from "../net/constants.ts";
 import {
   acceptFlags,
   addressIn,
@@ -132,9 +140,17 @@ export const shutdown = fileCall((task, descriptor, how) => {
   return target.shutdown(how);
 });
 
+/** What a level that the socket does not have is answered with. */
+function wrongLevel(target: Socket, level: number, reading: boolean): number {
+  if (level === SOL_SOCKET || target.optionLevels.includes(level)) return 0;
+  return target.domain === AF_UNIX || (reading && target.domain === AF_INET) ? Errno.EOPNOTSUPP : Errno.ENOPROTOOPT;
+}
+
 export const setsockopt = fileCall((task, descriptor, level, name, at, length) => {
   if (length < 0) fail(Errno.EINVAL, "a negative length");
   const target = socketOf(task, descriptor);
+  const wrong = wrongLevel(target, level, false);
+  if (wrong !== 0) return task.fail(wrong, "this kind of socket has no options of that level");
   const value = task.memory.bytes(at, Math.min(length, 256));
   const { superuser } = task.process.cred;
   const result =
@@ -178,6 +194,8 @@ export const getsockopt = fileCall((task, descriptor, level, name, at, lengthAt)
   const { memory } = task;
   const room = memory.i32(lengthAt);
   if (room < 0) fail(Errno.EINVAL, "a negative length");
+  const wrong = wrongLevel(target, level, true);
+  if (wrong !== 0) return task.fail(wrong, "this kind of socket has no options of that level");
   const value =
     (level === SOL_SOCKET ? fact(target, name) : undefined) ??
     target.getOption(task, level, name) ??

@@ -58,7 +58,6 @@ export const SCM_MAX_FD = 253;
 export const POLLRDHUP = 0x2000;
 export const POLLWRBAND = 0x200;
 
-export const SIOCINQ = 0x541b;
 export const SIOCOUTQ = 0x5411;
 export const SIOCATMARK = 0x8905;
 export const SIOCGIFNAME = 0x8910;

@@ -17,7 +17,7 @@ import {
   SOCKADDR_IN,
   SOCKADDR_IN6_SHORT,
 } from "./address.ts";
-import { AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_IPV6, SOL_SOCKET } from "./constants.ts";
+import { AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET } from "./constants.ts";
 import { IPV6_V6ONLY, So } from "./options.ts";
 import { Socket } from "./socket.ts";
 
@@ -117,6 +117,10 @@ export abstract class InetSocket extends Socket {
 
   get peerAddress(): Uint8Array | undefined {
     return this.remote && addressOf(this.domain, this.remote);
+  }
+
+  override get optionLevels(): readonly number[] {
+    return this.domain === AF_INET6 ? [this.protocol, IPPROTO_IP, IPPROTO_IPV6] : [this.protocol, IPPROTO_IP];
   }
 
   get v6only(): boolean {

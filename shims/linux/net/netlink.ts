@@ -6,6 +6,7 @@ import { AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC, MSG_OOB, MSG_PEEK, MSG_TRUNC 
 import { type Incoming, type Outgoing, Socket } from "./socket.ts";
 
 const SOCKADDR_NL = 12;
+const SOL_NETLINK = 270;
 const HEADER = 16;
 const NLM_F_REQUEST = 1;
 const NLM_F_MULTI = 2;
@@ -111,6 +112,15 @@ export class NetlinkSocket extends Socket {
   readonly #inbox: Uint8Array[] = [];
   #port = 0;
   #groups = 0;
+
+  override get optionLevels(): readonly number[] {
+    return [SOL_NETLINK];
+  }
+
+  /** What is asked for beside the answers (acknowledgements in detail, memberships) never comes: there are no changes. */
+  override setOption(_task: Task, level: number): number | undefined {
+    return level === SOL_NETLINK ? 0 : undefined;
+  }
 
   get localAddress(): Uint8Array {
     return Uint8Array.from([AF_NETLINK, 0, 0, 0, ...word(this.#port), ...word(this.#groups)]);

@@ -164,6 +164,11 @@ export abstract class Socket extends OpenFile {
     return { pid: 0, uid: 0xffff_ffff, gid: 0xffff_ffff };
   }
 
+  /** Levels of options beside SOL_SOCKET. */
+  get optionLevels(): readonly number[] {
+    return [];
+  }
+
   /** An option that only this kind of socket has; undefined where it has none of that name. */
   getOption(_task: Task, _level: number, _name: number): Uint8Array | number | undefined {
     return undefined;

@@ -16,7 +16,6 @@ import {
   SEND_SHUTDOWN,
   SHUTDOWN_MASK,
   SIOCATMARK,
-  SIOCINQ,
   SIOCOUTQ,
   SOL_SOCKET,
   SOMAXCONN,
@@ -78,9 +77,9 @@ export class TcpSocket extends InetSocket {
     return this.#state === "closed";
   }
 
-  /** SO_REUSEADDR does not let two sockets listen. */
+  /** SO_REUSEADDR does not help where the other one listens. */
   protected override sharesWith(other: InetSocket): boolean {
-    return !(other instanceof TcpSocket && other.isListening) && !this.isListening;
+    return !(other instanceof TcpSocket && other.isListening);
   }
 
   override get peerAddress(): Uint8Array | undefined {
@@ -141,6 +140,7 @@ export class TcpSocket extends InetSocket {
     const listener = this.network.listenerAt(this.remote);
     if (listener === undefined) {
       this.#fall(Errno.ECONNREFUSED);
+      this.unbindChosen();
       return 0;
     }
     this.#state = "connecting";
@@ -369,14 +369,18 @@ export class TcpSocket extends InetSocket {
     if (this.#mark >= 0) this.#mark += bytes.length;
   }
 
-  override available(): number | undefined {
-    return this.#state === "listening" ? undefined : this.#inbox.length;
+  override available(): number {
+    return this.#state === "listening" ? -Errno.EINVAL : this.#inMark;
+  }
+
+  /** Bytes that a read may have: up to the urgent one. */
+  get #inMark(): number {
+    return this.#mark > 0 ? Math.min(this.#mark, this.#inbox.length) : this.#inbox.length;
   }
 
   override ioctl(task: Task, request: number, argument: number): number | undefined {
     const { memory } = task;
     switch (request) {
-      case SIOCINQ:
       case SIOCOUTQ:
         if (this.#state === "listening") return -Errno.EINVAL;
         memory.setU32(argument, 0);

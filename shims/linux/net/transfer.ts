@@ -6,7 +6,16 @@ import { fail } from "../vfs/error.ts";
 import { O_NONBLOCK } from "../vfs/flags.ts";
 import type { Span } from "../vfs/span.ts";
 import { staging } from "../vfs/transfer.ts";
-import { MSG_DONTWAIT, MSG_EOR, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOCK_SEQPACKET } from "./constants.ts";
+import {
+  AF_UNIX,
+  MSG_DONTWAIT,
+  MSG_EOR,
+  MSG_NOSIGNAL,
+  MSG_PEEK,
+  MSG_TRUNC,
+  MSG_WAITALL,
+  SOCK_SEQPACKET,
+} from "./constants.ts";
 import { type Incoming, type Outgoing, type Socket, waiting } from "./socket.ts";
 
 const SIGPIPE = 13;
@@ -81,7 +90,8 @@ export function receiveMessage(
 ): Result {
   const nonblocking = isNonblocking(socket, flags);
   const all = socket.isStream && (flags & MSG_WAITALL) !== 0 && !(flags & MSG_PEEK);
-  const discards = socket.isStream && (flags & MSG_TRUNC) !== 0;
+  // Only TCP throws bytes away without copying them.
+  const discards = socket.isStream && socket.domain !== AF_UNIX && (flags & MSG_TRUNC) !== 0;
   let done = 0;
   let last: Incoming | undefined;
   const finished = (): number => {

@@ -18,7 +18,6 @@ import {
   RCV_SHUTDOWN,
   SEND_SHUTDOWN,
   SHUTDOWN_MASK,
-  SIOCINQ,
   SIOCOUTQ,
   SOL_SOCKET,
 } from "./constants.ts";
@@ -87,7 +86,8 @@ export class UdpSocket extends InetSocket {
 
   send(bytes: Uint8Array, out: Outgoing): number {
     if (bytes.length > 0xffff) return -Errno.EMSGSIZE;
-    if (out.flags & MSG_OOB) return -Errno.EOPNOTSUPP;
+    if (!this.autobind()) return -Errno.EAGAIN;
+    if (out.flags & MSG_OOB && this.domain === AF_INET) return -Errno.EOPNOTSUPP;
     let to = this.remote;
     if (out.address !== undefined && !(this.domain === AF_INET6 && familyOf(out.address) === AF_UNSPEC)) {
       const parsed = this.parseRemote(out.address);
@@ -100,7 +100,6 @@ export class UdpSocket extends InetSocket {
     const source = routeTo(to.ip);
     if (source === undefined) return -Errno.ENETUNREACH;
     if (bytes.length > (isV4(to.ip) ? MAX_V4 : MAX_V6)) return -Errno.EMSGSIZE;
-    if (!this.autobind()) return -Errno.EAGAIN;
     const failed = this.takeError();
     if (failed !== 0) return failed;
     if (this.shut & SEND_SHUTDOWN) return -Errno.EPIPE;
@@ -190,7 +189,7 @@ export class UdpSocket extends InetSocket {
   }
 
   override ioctl(task: Task, request: number, argument: number): number | undefined {
-    if (request !== SIOCOUTQ && request !== SIOCINQ) return super.ioctl(task, request, argument);
+    if (request !== SIOCOUTQ) return super.ioctl(task, request, argument);
     task.memory.setU32(argument, 0);
     return 0;
   }

@@ -14,7 +14,6 @@ import {
   RCV_SHUTDOWN,
   SEND_SHUTDOWN,
   SHUTDOWN_MASK,
-  SIOCINQ,
   SIOCOUTQ,
   SOCK_STREAM,
   SOMAXCONN,
@@ -227,14 +226,12 @@ export class UnixConnected extends UnixSocket {
     }
   }
 
-  override available(): number | undefined {
-    if (this.isListening) return undefined;
-    if (!this.isStream) return this.inbox[0]?.bytes.length ?? 0;
+  override available(): number {
+    if (this.isListening) return -Errno.EINVAL;
     return this.inbox.reduce((sum, packet) => sum + packet.bytes.length - packet.taken, 0);
   }
 
   override ioctl(task: Task, request: number, argument: number): number | undefined {
-    if (request === SIOCINQ && this.isListening) return -Errno.EINVAL;
     if (request !== SIOCOUTQ) return super.ioctl(task, request, argument);
     task.memory.setU32(argument, this.inFlight);
     return 0;

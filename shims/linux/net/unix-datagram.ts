@@ -116,7 +116,9 @@ export class UnixDatagram extends UnixSocket {
     if (this.isFull) return -Errno.EAGAIN;
     if (!target.#admits(this)) return -Errno.EPERM;
     if (target.dead) {
+      if (target !== this.#peer) return -Errno.ECONNREFUSED;
       this.#setPeer(undefined);
+      this.#leave(target);
       return -Errno.ECONNREFUSED;
     }
     if (target.shut & RCV_SHUTDOWN) return -Errno.EPIPE;

@@ -30,7 +30,7 @@ export interface UnixPacket {
   readonly creds: Ucred | undefined;
 }
 
-/** The names of AF_UNIX sockets of one run: abstract ones by their bytes, others by the inode of their file. */
+/** The names of AF_UNIX sockets of one run: abstract ones by type and bytes, others by the inode of their file. */
 export class UnixNames {
   readonly #abstract = new Map<string, UnixSocket>();
   readonly #files = new WeakMap<Inode, UnixSocket>();
@@ -40,8 +40,8 @@ export class UnixNames {
     this.#autobind = firstName;
   }
 
-  abstract(name: Uint8Array): UnixSocket | undefined {
-    return this.#abstract.get(latin1(name));
+  abstract(type: number, name: Uint8Array): UnixSocket | undefined {
+    return this.#abstract.get(keyOf(type, name));
   }
 
   file(inode: Inode): UnixSocket | undefined {
@@ -50,7 +50,7 @@ export class UnixNames {
 
   /** @returns false when the name is taken */
   addAbstract(name: Uint8Array, socket: UnixSocket): boolean {
-    const key = latin1(name);
+    const key = keyOf(socket.type, name);
     if (this.#abstract.has(key)) return false;
     this.#abstract.set(key, socket);
     return true;
@@ -60,8 +60,8 @@ export class UnixNames {
     this.#files.set(inode, socket);
   }
 
-  remove(name: Uint8Array): void {
-    this.#abstract.delete(latin1(name));
+  remove(type: number, name: Uint8Array): void {
+    this.#abstract.delete(keyOf(type, name));
   }
 
   /** The next name of five digits for a socket that does not care (unix(7), autobind). */
@@ -70,6 +70,8 @@ export class UnixNames {
     return Buffer.from(`\0${this.#autobind.toString(16).padStart(5, "0")}`, "latin1");
   }
 }
+
+const keyOf = (type: number, name: Uint8Array): string => `${type}${latin1(name)}`;
 
 const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 
@@ -160,7 +162,7 @@ export abstract class UnixSocket extends Socket {
     }
     const names = this.network.unixNames;
     let found: UnixSocket | undefined;
-    if (address[PATH] === 0) found = names.abstract(address.subarray(PATH));
+    if (address[PATH] === 0) found = names.abstract(this.type, address.subarray(PATH));
     else {
       const context = contextOf(task);
       const { inode } = find(context, context.cwd, pathOf(address), true);
@@ -224,7 +226,7 @@ export abstract class UnixSocket extends Socket {
   /** Gives the name up. */
   protected unbind(): void {
     this.dead = true;
-    if (this.#boundAbstract) this.network.unixNames.remove(this.name.subarray(PATH));
+    if (this.#boundAbstract) this.network.unixNames.remove(this.type, this.name.subarray(PATH));
     this.#boundInode?.drop();
     this.#boundInode = undefined;
   }

@@ -117,7 +117,7 @@ export abstract class OpenFile {
     return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
   }
 
-  /** Bytes FIONREAD tells; undefined where the request does not exist. */
+  /** Bytes FIONREAD tells, or a negative errno; undefined where the request does not exist. */
   available(): number | undefined {
     return undefined;
   }
