@@ -1,7 +1,7 @@
 /** Which file an exec really starts: permissions, `#!` scripts, and the program's and its dynamic linker's headers (fs/exec.c). */
 import { type ElfErrno, ElfError, type ElfImage, parseElf } from "../../emulator/elf.ts";
 import { Errno } from "./errno.ts";
-import { fail } from "./vfs/error.ts";
+import { fail, VfsError } from "./vfs/error.ts";
 import { X_OK } from "./vfs/flags.ts";
 import { demand, type Entry, FileInode } from "./vfs/inode.ts";
 import { find, type WalkContext } from "./vfs/walk.ts";
@@ -41,7 +41,7 @@ export function findProgram(
   argv: readonly Uint8Array[],
   follow = true,
 ): Program {
-  let entry = openable(context, start, path, follow);
+  let entry = find(context, start, path, follow);
   let name = path;
   let args = argv;
   for (let depth = 0; ; depth++) {
@@ -53,12 +53,18 @@ export function findProgram(
     const before = [line.interpreter, ...(line.argument === undefined ? [] : [line.argument])];
     args = [...before, Buffer.from(name, "latin1"), ...args.slice(1)];
     name = Buffer.from(line.interpreter).toString("latin1");
-    entry = openable(context, context.cwd, name, true);
+    entry = needed(context, name, `the interpreter ${name} that its first line names`);
   }
 }
 
-function openable(context: WalkContext, start: Entry, path: string, follow: boolean): Entry {
-  return find(context, start, path, follow);
+/** Another file that the program needs to start; when it is missing, `what` stands in the sentence. */
+function needed(context: WalkContext, path: string, what: string): Entry {
+  try {
+    return find(context, context.cwd, path, true);
+  } catch (error) {
+    if (!(error instanceof VfsError)) throw error;
+    return fail(error.errno, `${what} cannot be opened: ${error.why ?? "no such file"}`);
+  }
 }
 
 function executableFile(entry: Entry, context: WalkContext): FileInode {
@@ -79,7 +85,7 @@ function elfProgram(
 ): Program {
   const image = parseElf(readerOf(file), name);
   if (image.interpreter === undefined) return { main: { entry, file, image }, interpreter: undefined, argv };
-  const linkerEntry = openable(context, context.cwd, image.interpreter, true);
+  const linkerEntry = needed(context, image.interpreter, `its dynamic linker ${image.interpreter}`);
   const linkerFile = executableFile(linkerEntry, context);
   const linker = parseElf(readerOf(linkerFile), image.interpreter, "interpreter");
   if (linker.machine !== image.machine) {

@@ -73,7 +73,7 @@ export class LowerLayer {
     const [uid, gid] = [Number(stat.uid), Number(stat.gid)];
     switch (mode & S_IFMT) {
       case S_IFDIR:
-        return new MemoryDirectory(this.#fs, mode, uid, gid, this.#directory(path));
+        return new MemoryDirectory(this.#fs, mode, uid, gid, this.#directory(path, stat));
       case S_IFREG:
         return new MemoryFile(this.#fs, mode, uid, gid, new LowerFile(this, path, stat));
       case S_IFLNK:
@@ -88,9 +88,14 @@ export class LowerLayer {
     }
   }
 
-  #directory(path: string): LowerDirectory {
+  #directory(path: string, stat: fs.BigIntStats): LowerDirectory {
     const prefix = path === "/" ? "/" : `${path}/`;
-    return { lookup: (name) => this.inode(prefix + name), names: () => hostNames(path) };
+    return {
+      size: Number(stat.size),
+      blocks: Number(stat.blocks),
+      lookup: (name) => this.inode(prefix + name),
+      names: () => hostNames(path),
+    };
   }
 }
 

@@ -6,6 +6,9 @@ import { MemoryFile } from "./memory-file.ts";
 
 /** What a directory shows beneath its own changes: a directory of the host that never changes. */
 export interface LowerDirectory {
+  /** st_size and st_blocks there: a guest that only looks sees the host's directory as it is. */
+  readonly size: number;
+  readonly blocks: number;
   /** @returns a new inode of the upper file system, or undefined */
   lookup(name: string): Inode | undefined;
   /** In a fixed order. */
@@ -19,16 +22,22 @@ export interface LowerDirectory {
 export class MemoryDirectory extends DirectoryInode {
   readonly #entries = new Map<string, Entry | undefined>();
   #lower: LowerDirectory | undefined;
+  readonly #shown: { readonly size: number; readonly blocks: number } | undefined;
   #live = 0;
 
   constructor(fs: FileSystem, mode: number, uid: number, gid: number, lower?: LowerDirectory) {
     super(fs, S_IFDIR | (mode & 0o7777), uid, gid);
     this.nlink = 2;
     this.#lower = lower;
+    this.#shown = lower && { size: lower.size, blocks: lower.blocks };
   }
 
   override get size(): number {
-    return (this.#live + 2) * 20;
+    return this.#shown?.size ?? (this.#live + 2) * 20;
+  }
+
+  override get blocks(): number {
+    return this.#shown?.blocks ?? super.blocks;
   }
 
   lookup(at: Entry, name: string): Entry | undefined {
