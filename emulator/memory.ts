@@ -186,7 +186,7 @@ export class AddressSpace {
 
   /** True when the page has a frame (mincore). */
   isResident(address: number): boolean {
-    return this.#engine.resident(this.#id, address);
+    return address >= 0 && address < this.end && this.#engine.resident(this.#id, address);
   }
 
   /** Bytes of frames in place. */
@@ -206,6 +206,7 @@ export class AddressSpace {
 
   #regionFrom(address: number): Region | undefined {
     const out = this.#out;
+    if (!(address >= 0 && address < this.end)) return undefined;
     if (!this.#engine.region(this.#id, address, out)) return undefined;
     const [start = 0, end = 0, prot = 0, id = 0, shared = 0, , grows = 0] = out;
     const tag = this.#tags.get(id);
