@@ -12,6 +12,7 @@ import { addressOf } from "./ledger-format.ts";
 import type { PlatformCpu } from "./platform.ts";
 import type { PolicyWorld } from "./policy-file.ts";
 import type { Outcome } from "./requests.ts";
+import { canaryOf, hasCanary, type WordReader } from "./tls-block.ts";
 
 /** What an audit can find. */
 export const findingKinds = {
@@ -45,9 +46,7 @@ export interface Finding {
 }
 
 /** What findings need of the shim and the machine. */
-export interface GuestWorld extends PolicyWorld {
-  /** A word of a thread's memory; undefined where it cannot be read. */
-  word(thread: number, address: bigint, bytes: 4 | 8): bigint | undefined;
+export interface GuestWorld extends PolicyWorld, WordReader {
   /** What identifies the process of a thread. */
   process(thread: number): unknown;
   /** Whether the thread runs 64-bit code. */
@@ -220,21 +219,11 @@ export class Findings {
     }
     if (known.block !== base) known.canary = undefined;
     known.block = base;
-    if (!this.#hasCanary(thread, base, wide)) return;
-    const canary = wide ? this.#world.word(thread, base + 0x28n, 8) : this.#world.word(thread, base + 0x14n, 4);
+    if (!hasCanary(this.#world, thread, base, wide)) return;
+    const canary = canaryOf(this.#world, thread, base, wide);
     if (known.canary === undefined || known.canary === 0n) known.canary = canary;
     else if (canary !== known.canary)
       this.#add("canary", thread, `${hex(canary ?? 0n)} instead of ${hex(known.canary)}`);
-  }
-
-  /**
-   * glibc's and musl's blocks have, third, a pointer to a block of the same kind: themselves, or the thread before. A block that
-   * a program made for itself need not have a canary.
-   */
-  #hasCanary(thread: number, base: bigint, wide: boolean): boolean {
-    const bytes = wide ? 8 : 4;
-    const third = this.#world.word(thread, base + BigInt(2 * bytes), bytes);
-    return third !== undefined && third !== 0n && this.#world.word(thread, third, bytes) === third;
   }
 
   /** A thread begins with a copy of its parent's TLS (or with none). */

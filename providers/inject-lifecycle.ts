@@ -2,11 +2,12 @@ import type { InjectEvent, InjectRule } from "./inject-rule.ts";
 import type { InjectorWorld } from "./injector.ts";
 import type { LeaveReason, Lifecycle } from "./lifecycle.ts";
 import type { PlatformCpu } from "./platform.ts";
+import { canaryOf, canaryOffset, hasCanary } from "./tls-block.ts";
 
 /** Where the faults come from. */
 export interface FaultSource {
-  /** The fault that an event of this kind brings, if any. */
-  fault(event: InjectEvent): InjectRule["fault"] | undefined;
+  /** The fault that an event of this kind brings, if any. `canary`: the thread's block of TLS has one. */
+  fault(event: InjectEvent, canary: boolean): InjectRule["fault"] | undefined;
   /** A base that another thread's request left for this one; taken by asking. */
   strayBase(thread: number): bigint | undefined;
   /** The thread's guest code has run since its last request. */
@@ -60,7 +61,11 @@ export class InjectingLifecycle implements Lifecycle {
   /** A thread without TLS has nothing that a fault could strike, so its events do not count. */
   #faultOf(thread: number, event: InjectEvent): InjectRule["fault"] | undefined {
     const { fsBase, gsBase } = this.#cpu.privileged;
-    return (this.#world.wide(thread) ? fsBase : gsBase) === 0n ? undefined : this.#source.fault(event);
+    const wide = this.#world.wide(thread);
+    const base = wide ? fsBase : gsBase;
+    if (base === 0n) return undefined;
+    const set = hasCanary(this.#world, thread, base, wide) && canaryOf(this.#world, thread, base, wide) !== 0n;
+    return this.#source.fault(event, set);
   }
 
   #strike(thread: number, fault: InjectRule["fault"]): void {
@@ -81,9 +86,8 @@ export class InjectingLifecycle implements Lifecycle {
         privileged.gsBase = fsBase;
         break;
       case "canary":
-        // Where the C libraries and the compiler have it: fs:0x28, gs:0x14.
-        if (wide) this.#world.poke(thread, fsBase + 0x28n, 0x4141414141414141n, 8);
-        else this.#world.poke(thread, gsBase + 0x14n, 0x41414141n, 4);
+        if (wide) this.#world.poke(thread, fsBase + canaryOffset.wide, 0x4141414141414141n, 8);
+        else this.#world.poke(thread, gsBase + canaryOffset.narrow, 0x41414141n, 4);
         break;
       default:
     }

@@ -6,6 +6,7 @@ import type { Platform } from "./platform.ts";
 import { allowAll, type Policy } from "./policy.ts";
 import type { PunchthroughProvider } from "./punchthrough.ts";
 import type { Asker, Request, Result } from "./requests.ts";
+import type { WordReader } from "./tls-block.ts";
 import { type DeskToken, TokenMisuse } from "./token-desk.ts";
 
 /** Calls whose requests are for a new thread. */
@@ -14,7 +15,7 @@ const CLONES: ReadonlySet<string> = new Set(["clone", "clone3", "fork", "vfork"]
 const PRESENT = 1n << 47n;
 
 /** Guest memory, for faults that overwrite it. */
-export interface InjectorWorld {
+export interface InjectorWorld extends WordReader {
   wide(thread: number): boolean;
   /** Writes a word, whatever its page allows; false where nothing is mapped. */
   poke(thread: number, address: bigint, value: bigint, bytes: 4 | 8): boolean;
@@ -42,7 +43,10 @@ export class Injector {
     this.#world = world;
   }
 
-  /** How often each target came up: requests by kind, `SETTLS`, events with their `@`. What `mutants` enumerates from. */
+  /**
+   * How often each target came up: requests by kind, `SETTLS`, events with their `@`, and as `@event canary` those after which
+   * there was a canary. What `mutants` enumerates from.
+   */
   get counts(): ReadonlyMap<string, number> {
     return this.#counts;
   }
@@ -76,7 +80,7 @@ export class Injector {
   /** The provider's life cycle with faults in it. */
   lifecycle(inner: Lifecycle | undefined): Lifecycle {
     return new InjectingLifecycle(inner, this.#platform.cpu, this.#world, {
-      fault: (event) => this.#event(event),
+      fault: (event, canary) => this.#event(event, canary),
       strayBase: (thread) => {
         const base = this.#strays.get(thread);
         this.#strays.delete(thread);
@@ -98,10 +102,15 @@ export class Injector {
     return undefined;
   };
 
-  #event(event: InjectEvent): InjectRule["fault"] | undefined {
+  #event(event: InjectEvent, canary: boolean): InjectRule["fault"] | undefined {
     this.#count(`@${event}`);
-    for (const rule of this.#rules)
-      if (rule.target.on === "event" && rule.target.event === event && this.#strikes(rule)) return rule.fault;
+    if (canary) this.#count(`@${event} canary`);
+    for (const rule of this.#rules) {
+      if (rule.target.on !== "event" || rule.target.event !== event) continue;
+      // Where there is no canary yet, there is none to overwrite.
+      if (rule.fault === "canary" && !canary) continue;
+      if (this.#strikes(rule)) return rule.fault;
+    }
     return undefined;
   }
 

@@ -95,9 +95,9 @@ export function mutants(counts: ReadonlyMap<string, number>, target: MutationTar
     if (target.abi === "x86_64") add("SETTLS", "parent", "a new thread's TLS goes to its parent", clones);
   }
   for (const event of injectEvents) {
-    const times = counts.get(`@${event}`) ?? 0;
-    if (times === 0) continue;
     for (const [fault, what] of EVENT_FAULTS) {
+      const times = counts.get(fault === "canary" ? `@${event} canary` : `@${event}`) ?? 0;
+      if (times === 0) continue;
       const reason = equivalence(event, fault, target);
       add(
         `@${event}`,
