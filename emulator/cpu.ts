@@ -46,19 +46,28 @@ const accessNames: readonly AccessKind[] = ["read", "write", "fetch"];
 
 const segmentNumbers: Record<SegmentName, number> = { es: 0, cs: 1, ss: 2, ds: 3, fs: 4, gs: 5 };
 
+// Where the CPU state keeps them (emulator/native/layout.h): the hidden flags, and for each segment register 24 bytes
+// from byte 184 with the selector first and the base at 8.
+const hiddenFlagsWord = 176 / 4;
+const HF_CS64 = 1 << 15;
+const segmentWords = 184 / 4;
+const wordsPerSegment = 24 / 4;
+const fsBaseQuad = (184 + 24 * segmentNumbers.fs + 8) / 8;
+const gsBaseQuad = (184 + 24 * segmentNumbers.gs + 8) / 8;
+
 /** Registers, segments with their hidden parts, TLS descriptors, x87 and SSE of one guest thread. */
 export interface CpuContext {
   readonly bytes: Uint8Array;
 }
 
-const FS = 0;
-const GS = 1;
-const KERNEL_GS = 2;
 const rflagsIndex: number = Reg.rflags;
 const failedKind = 6;
 const two32 = 4294967296;
 
+const lowerHalfEnd = 1n << 47n;
+
 function checkCanonical(value: bigint, name: string): bigint {
+  if (value >= 0n && value < lowerHalfEnd) return value;
   if (BigInt.asUintN(64, BigInt.asIntN(48, value)) !== BigInt.asUintN(64, value)) {
     throw new TestbedError(`${name} = 0x${value.toString(16)} is not a canonical address; wrmsr would raise #GP`);
   }
@@ -67,26 +76,28 @@ function checkCanonical(value: bigint, name: string): bigint {
 
 class NativePrivilegedState implements PrivilegedState {
   readonly #engine: NativeEngine;
-  constructor(engine: NativeEngine) {
+  readonly #state: BigUint64Array;
+  constructor(engine: NativeEngine, state: BigUint64Array) {
     this.#engine = engine;
+    this.#state = state;
   }
   get fsBase(): bigint {
-    return this.#engine.base(FS);
+    return this.#state[fsBaseQuad] ?? 0n;
   }
   set fsBase(value: bigint) {
-    this.#engine.setBase(FS, checkCanonical(value, "FS base"));
+    this.#state[fsBaseQuad] = checkCanonical(value, "FS base");
   }
   get gsBase(): bigint {
-    return this.#engine.base(GS);
+    return this.#state[gsBaseQuad] ?? 0n;
   }
   set gsBase(value: bigint) {
-    this.#engine.setBase(GS, checkCanonical(value, "GS base"));
+    this.#state[gsBaseQuad] = checkCanonical(value, "GS base");
   }
   get kernelGsBase(): bigint {
-    return this.#engine.base(KERNEL_GS);
+    return this.#engine.kernelGsBase();
   }
   set kernelGsBase(value: bigint) {
-    this.#engine.setBase(KERNEL_GS, checkCanonical(value, "kernel GS base"));
+    this.#engine.setKernelGsBase(checkCanonical(value, "kernel GS base"));
   }
   loadSelector(segment: SegmentName, selector: number): boolean {
     return this.#engine.loadSelector(segmentNumbers[segment], selector & 0xffff);
@@ -120,7 +131,7 @@ export class Cpu {
   readonly privileged: PrivilegedState;
   readonly #engine: NativeEngine;
   readonly #contextSize: number;
-  /** Two 32-bit halves for each register up to RIP; the hot path reads arguments from here. */
+  /** Two 32-bit halves for each register up to RIP, then the segment state; the hot path reads arguments from here. */
   readonly words: Uint32Array;
   readonly #big: BigUint64Array;
   /** The engine's stop block; word 7 counts the changes that make cached translations wrong. */
@@ -130,10 +141,10 @@ export class Cpu {
   constructor(engine: NativeEngine, contextSize: number) {
     this.#engine = engine;
     this.#contextSize = contextSize;
-    this.privileged = new NativePrivilegedState(engine);
     const registers = engine.registers();
     this.words = new Uint32Array(registers);
     this.#big = new BigUint64Array(registers);
+    this.privileged = new NativePrivilegedState(engine, this.#big);
     const stop = engine.stopBlock();
     this.stopWords = new Uint32Array(stop);
     this.#stopNumbers = new Float64Array(stop);
@@ -235,11 +246,11 @@ export class Cpu {
   }
 
   selector(segment: SegmentName): number {
-    return this.#engine.selector(segmentNumbers[segment]);
+    return (this.words[segmentWords + wordsPerSegment * segmentNumbers[segment]] ?? 0) & 0xffff;
   }
   /** True while CS is a 64-bit code segment. */
   get wide(): boolean {
-    return this.#engine.wide();
+    return ((this.words[hiddenFlagsWord] ?? 0) & HF_CS64) !== 0;
   }
   /**
    * Enters ring 3 through the code and stack selectors given, as a kernel's return to a new program does: DS and ES are

@@ -11,6 +11,7 @@ export interface NativeEngine {
   run(): void;
   interrupt(): void;
   close(): void;
+  /** The CPU state up to the segment registers, in place (emulator/native/layout.h). */
   registers(): ArrayBuffer;
   stopBlock(): ArrayBuffer;
   physicalChunk(offset: number, length: number): ArrayBuffer;
@@ -52,14 +53,12 @@ export interface NativeEngine {
   usedFrames(): number;
   peakFrames(): number;
   setFlags(flags: number): void;
-  base(which: number): bigint;
-  setBase(which: number, value: bigint): void;
-  selector(segment: number): number;
+  kernelGsBase(): bigint;
+  setKernelGsBase(value: bigint): void;
   loadSelector(segment: number, selector: number): boolean;
   /** CR4.FSGSBASE: without it RDFSBASE and its like raise #UD. */
   setFsGsBase(on: boolean): void;
   enterUser(wide: boolean, cs: number, ss: number): void;
-  wide(): boolean;
   gdtEntry(index: number): bigint;
   setGdtEntry(index: number, descriptor: bigint): void;
   ldtSize(): number;

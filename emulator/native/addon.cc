@@ -48,7 +48,8 @@ CALL(close) {
 
 CALL(registers) {
   BEGIN
-  return c.external(c.engine().env.p, 17 * 8);
+  // Up to the segment registers; emulator/cpu.ts knows their places.
+  return c.external(c.engine().env.p, offsetof(EnvHead, cr));
 }
 
 CALL(stopBlock) {
@@ -76,32 +77,17 @@ CALL(setFlags) {
   return nullptr;
 }
 
-uint64_t& baseSlot(Engine& e, uint32_t which) {
-  if (which == 2) return e.env.kernelGsBase();
-  return e.env.head().segs[which == 0 ? FS : GS].base;
+CALL(kernelGsBase) {
+  BEGIN
+  return c.toBigInt(c.engine().env.kernelGsBase());
 }
 
-CALL(base) {
+CALL(setKernelGsBase) {
   BEGIN
-  uint32_t which = c.u32(0);
+  uint64_t v = c.big(0);
   CHECK
-  return c.toBigInt(baseSlot(c.engine(), which));
-}
-
-CALL(setBase) {
-  BEGIN
-  uint32_t which = c.u32(0);
-  uint64_t v = c.big(1);
-  CHECK
-  baseSlot(c.engine(), which) = v;
+  c.engine().env.kernelGsBase() = v;
   return nullptr;
-}
-
-CALL(selector) {
-  BEGIN
-  uint32_t segment = c.u32(0);
-  CHECK
-  return c.toNumber(segment < 6 ? c.engine().env.head().segs[segment].selector & 0xffff : 0);
 }
 
 CALL(loadSelector) {
@@ -130,11 +116,6 @@ CALL(setFsGsBase) {
   CHECK
   c.engine().setFsGsBase(on);
   return nullptr;
-}
-
-CALL(wide) {
-  BEGIN
-  return c.toBoolean(c.engine().env.head().hflags & HF_CS64);
 }
 
 CALL(gdtEntry) {
@@ -264,8 +245,8 @@ napi_value open(napi_env env, napi_callback_info info) {
       METHOD(move), METHOD(discard), METHOD(retag), METHOD(find), METHOD(firstHole), METHOD(isFree), METHOD(region), METHOD(regionCount),
       METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
       METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
-      METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(base), METHOD(setBase), METHOD(selector),
-      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(wide), METHOD(gdtEntry), METHOD(setGdtEntry), METHOD(ldtSize),
+      METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(kernelGsBase), METHOD(setKernelGsBase),
+      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(gdtEntry), METHOD(setGdtEntry), METHOD(ldtSize),
       METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
       METHOD(fxrstor)};
 #undef METHOD
