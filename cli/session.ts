@@ -2,14 +2,13 @@
 import { ElfError, EM_386 } from "../emulator/elf.ts";
 import { UserError } from "../emulator/errors.ts";
 import { Machine } from "../emulator/machine.ts";
-import { Gate } from "../providers/gate.ts";
+import { type AssembledGate, assembleGate, type GateAssembly } from "../providers/assembly.ts";
 import { Ledger } from "../providers/ledger.ts";
-import type { Platform } from "../providers/platform.ts";
-import { createProvider } from "../providers/registry.ts";
 import { fullTable } from "../shims/linux/calls/all.ts";
 import { HostClock, VirtualClock } from "../shims/linux/clock.ts";
 import { errnoName } from "../shims/linux/errno.ts";
 import { startFirst } from "../shims/linux/exec.ts";
+import { KernelWorld } from "../shims/linux/guest-world.ts";
 import { findProgram } from "../shims/linux/program.ts";
 import { Random } from "../shims/linux/random.ts";
 import { type RunEnd, type RunLimits, run } from "../shims/linux/run.ts";
@@ -18,6 +17,8 @@ import { Kernel } from "../shims/linux/task.ts";
 import { type CallFilter, EventTracer, type TraceConsumer } from "../shims/linux/trace.ts";
 import { VfsError } from "../shims/linux/vfs/error.ts";
 import type { Entry } from "../shims/linux/vfs/inode.ts";
+import type { LowerOptions } from "../shims/linux/vfs/lower.ts";
+import type { MemoryStreams } from "../shims/linux/vfs/memory-stream.ts";
 import { type Bind, makeRoot } from "../shims/linux/vfs/root.ts";
 import type { FileTable, Vfs } from "../shims/linux/vfs/vfs.ts";
 import { find, type WalkContext } from "../shims/linux/vfs/walk.ts";
@@ -47,11 +48,19 @@ export interface SessionOptions {
   readonly trace?: { readonly consumer: TraceConsumer; readonly filter?: CallFilter } | undefined;
   /** Host descriptors that become the guest's 0, 1 and 2. */
   readonly stdio?: readonly [number, number, number] | undefined;
+  /** Standard streams of our own in place of the host's. */
+  readonly streams?: MemoryStreams | undefined;
+  /** What stands around the provider: policy, faults, audit. */
+  readonly around?: Pick<GateAssembly, "policy" | "inject" | "audit"> | undefined;
+  /** How files of the host show, and who is told of their use. */
+  readonly lower?: LowerOptions | undefined;
 }
 
 /** A guest that is ready to run. */
 export class Session {
   readonly kernel: Kernel;
+  /** The gate with what stands around the provider. */
+  readonly assembled: AssembledGate;
   readonly #machine: Machine;
   readonly #vfs: Vfs;
   readonly #files: FileTable;
@@ -61,7 +70,7 @@ export class Session {
 
   /** @throws UserError when an option or the program does not fit */
   constructor(options: SessionOptions) {
-    const { user, root, binds, stdio } = options;
+    const { user, root, binds, stdio, streams, lower } = options;
     this.#options = options;
     this.#machine = new Machine({ maxMemory: options.hostMemory });
     const machine = this.#machine;
@@ -81,19 +90,30 @@ export class Session {
         ...(root === undefined ? {} : { root }),
         ...(binds === undefined ? {} : { binds }),
         ...(stdio === undefined ? {} : { stdio }),
+        ...(streams === undefined ? {} : { streams }),
+        ...(lower === undefined ? {} : { lower }),
       },
     );
     this.#vfs = guestRoot.vfs;
     this.#files = guestRoot.files;
     this.#program = guestRoot.program;
     this.#cwd = options.cwd === undefined ? guestRoot.cwd : this.#directory(options.cwd);
-    const platform: Platform = { cpu: machine.cpu, layout: "x86_64" };
-    const provider = createProvider(options.provider, platform, { abi: this.#abi(), shim: "linux" });
     const ledger = new Ledger(options.keptRecords);
-    const gate = new Gate({ platform, provider, ledger });
+    const world = new KernelWorld();
+    this.assembled = assembleGate({
+      ...options.around,
+      platform: { cpu: machine.cpu, layout: "x86_64" },
+      provider: options.provider,
+      abi: this.#abi(),
+      shim: "linux",
+      ledger,
+      world,
+      now: () => clock.now(),
+    });
     this.kernel = new Kernel({
       machine,
-      gate,
+      gate: this.assembled.gate,
+      injectCall: this.assembled.injector?.call,
       vfs: guestRoot.vfs,
       clock,
       random,
@@ -102,6 +122,7 @@ export class Session {
       ...(options.trace === undefined ? {} : { tracer: new EventTracer({ ...options.trace, ledger }) }),
       ...(options.maxMemory === undefined ? {} : { maxMemory: options.maxMemory }),
     });
+    world.kernel = this.kernel;
     guestRoot.attach(this.kernel);
   }
 

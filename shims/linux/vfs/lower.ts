@@ -9,6 +9,18 @@ import { type LowerContent, MemoryFile } from "./memory-file.ts";
 
 /** Descriptors of the host that are kept open for reading; more files than this are opened again when needed. */
 const OPEN_FILES = 128;
+/** What ext4 says of a small directory. */
+const PLAIN_DIRECTORY_SIZE = 4096;
+
+/** How a host tree shows itself, and who is told of its use. */
+export interface LowerOptions {
+  /** Called with each path of the host that is there and was asked for, latin1 of its bytes. */
+  readonly saw?: ((path: string) => void) | undefined;
+  /** Called with each directory whose names were read. */
+  readonly listed?: ((path: string) => void) | undefined;
+  /** Everything belongs to root, and only the time of the last change counts: what a copy of the files has in common with them. */
+  readonly plain?: boolean | undefined;
+}
 
 /**
  * A read-only tree of the host beneath an in-memory one. It is taken as unchanging while the guest runs: what was looked up
@@ -16,29 +28,33 @@ const OPEN_FILES = 128;
  */
 export class LowerLayer {
   readonly #fs: FileSystem;
+  readonly #options: LowerOptions;
   /** Hard links: one inode for all their names. */
   readonly #linked = new Map<string, Inode>();
   /** Least recently used first. */
   readonly #open = new Map<LowerFile, number>();
 
-  constructor(fileSystem: FileSystem) {
+  constructor(fileSystem: FileSystem, options: LowerOptions = {}) {
     this.#fs = fileSystem;
+    this.#options = options;
   }
 
   /** The inode for a path of the host, the last component not followed; undefined when there is none. */
   inode(path: string): Inode | undefined {
     const stat = hostLstat(path);
     if (!stat) return undefined;
+    this.#options.saw?.(path);
     const key = `${stat.dev}:${stat.ino}`;
     const shared = stat.nlink > 1n && !stat.isDirectory();
     const known = shared ? this.#linked.get(key) : undefined;
     if (known) return known;
     const inode = this.#make(path, stat);
     inode.nlink = Number(stat.nlink);
-    setStamp(inode.atime, stat.atimeNs);
+    const { plain = false } = this.#options;
+    setStamp(inode.atime, plain ? stat.mtimeNs : stat.atimeNs);
     setStamp(inode.mtime, stat.mtimeNs);
-    setStamp(inode.ctime, stat.ctimeNs);
-    setStamp(inode.btime, stat.birthtimeNs);
+    setStamp(inode.ctime, plain ? stat.mtimeNs : stat.ctimeNs);
+    setStamp(inode.btime, plain ? stat.mtimeNs : stat.birthtimeNs);
     if (shared) this.#linked.set(key, inode);
     return inode;
   }
@@ -70,7 +86,7 @@ export class LowerLayer {
 
   #make(path: string, stat: fs.BigIntStats): Inode {
     const mode = Number(stat.mode);
-    const [uid, gid] = [Number(stat.uid), Number(stat.gid)];
+    const [uid, gid] = this.#options.plain ? [0, 0] : [Number(stat.uid), Number(stat.gid)];
     switch (mode & S_IFMT) {
       case S_IFDIR:
         return new MemoryDirectory(this.#fs, mode, uid, gid, this.#directory(path, stat));
@@ -90,11 +106,15 @@ export class LowerLayer {
 
   #directory(path: string, stat: fs.BigIntStats): LowerDirectory {
     const prefix = path === "/" ? "/" : `${path}/`;
+    const { plain = false } = this.#options;
     return {
-      size: Number(stat.size),
-      blocks: Number(stat.blocks),
+      size: plain ? PLAIN_DIRECTORY_SIZE : Number(stat.size),
+      blocks: plain ? PLAIN_DIRECTORY_SIZE / 512 : Number(stat.blocks),
       lookup: (name) => this.inode(prefix + name),
-      names: () => hostNames(path),
+      names: () => {
+        this.#options.listed?.(path);
+        return hostNames(path);
+      },
     };
   }
 }

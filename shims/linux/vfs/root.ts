@@ -12,9 +12,10 @@ import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISVTX } from "./flags.ts";
 import { guestBytes } from "./host-path.ts";
 import { HostStreamInode, HostStreamOpen, streamFlags, streamName } from "./host-stream.ts";
 import { DirectoryInode, Entry, type Inode, LinkInode } from "./inode.ts";
-import { hostDirectory, LowerLayer } from "./lower.ts";
+import { hostDirectory, LowerLayer, type LowerOptions } from "./lower.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
+import { type MemoryStreams, openMemoryStreams } from "./memory-stream.ts";
 import { procRoot } from "./proc-kernel.ts";
 import { HostTerminal } from "./terminal.ts";
 import { type FileTable, TMPFS_MAGIC, Vfs, type VfsSources } from "./vfs.ts";
@@ -39,6 +40,10 @@ export interface RootOptions {
   readonly libraryPath?: string;
   /** Host descriptors of the guest's standard streams; 0, 1, 2 if omitted. */
   readonly stdio?: readonly number[];
+  /** Standard streams of our own in place of the host's. */
+  readonly streams?: MemoryStreams;
+  /** How files of the host show, and who is told of their use. */
+  readonly lower?: LowerOptions;
   readonly user: { readonly uid: number; readonly gid: number; readonly name: string };
   readonly hostname?: string;
 }
@@ -68,17 +73,19 @@ export function makeRoot(sources: VfsSources, options: RootOptions): GuestRoot {
   let lower: LowerLayer | undefined;
   const hostRoot = options.root === undefined ? undefined : directoryOption("--root", options.root);
   const vfs = new Vfs(sources, (rootFs) => {
-    lower = new LowerLayer(rootFs);
+    lower = new LowerLayer(rootFs, options.lower);
     const given = hostRoot === undefined ? undefined : lower.inode(hostRoot);
     return given ?? new MemoryDirectory(rootFs, 0o755, 0, 0);
   });
-  const builder = new Builder(vfs, lower ?? new LowerLayer(vfs.rootFs));
+  const builder = new Builder(vfs, lower ?? new LowerLayer(vfs.rootFs, options.lower), options.lower);
   vfs.onClose(() => builder.lower.close());
   for (const bind of options.binds ?? []) builder.bind(bind);
   const { program, closure } = placeProgram(builder, options, hostRoot);
   builder.standard(options);
-  const terminal = HostTerminal.among(options.stdio ?? [0, 1, 2]);
-  const files = builder.stdio(options.stdio ?? [0, 1, 2], terminal, options.user);
+  const { streams, stdio = streams === undefined ? [0, 1, 2] : [] } = options;
+  const terminal = HostTerminal.among(stdio);
+  const files = builder.stdio(stdio, terminal, options.user);
+  if (streams !== undefined) openMemoryStreams(vfs, files, options.user, streams);
   if (terminal) vfs.onClose(() => terminal.restore());
   const attach = (kernel: Kernel) => {
     vfs.kernel = kernel;
@@ -142,10 +149,12 @@ function placeProgram(
 class Builder {
   readonly vfs: Vfs;
   readonly lower: LowerLayer;
+  readonly #lowerOptions: LowerOptions | undefined;
 
-  constructor(vfs: Vfs, lower: LowerLayer) {
+  constructor(vfs: Vfs, lower: LowerLayer, lowerOptions: LowerOptions | undefined) {
     this.vfs = vfs;
     this.lower = lower;
+    this.#lowerOptions = lowerOptions;
   }
 
   /** The directory at a guest path, made (in memory) where it is missing. */
@@ -188,7 +197,10 @@ class Builder {
     if (bind.writable) {
       inode = new BoundTree(this.vfs.host, this.vfs.newDevice(), real).root;
     } else {
-      const layer = new LowerLayer(this.vfs.newFileSystem("overlay", TMPFS_MAGIC, this.vfs.rootFs.maxPages));
+      const layer = new LowerLayer(
+        this.vfs.newFileSystem("overlay", TMPFS_MAGIC, this.vfs.rootFs.maxPages),
+        this.#lowerOptions,
+      );
       this.vfs.onClose(() => layer.close());
       inode = layer.inode(real);
     }
