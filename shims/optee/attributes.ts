@@ -50,7 +50,7 @@ export function readAttributes(call: Call, address: number, count: number): Give
 
 /** Checks that the list is what a use of the type needs, nothing else and nothing twice. */
 export function checkAttributes(spec: TypeSpec, given: readonly GivenAttribute[], use: "populate" | "generate"): void {
-  const bad = (why: string): never => fail(Tee.ERROR_ITEM_NOT_FOUND, why);
+  const bad: (why: string) => never = (why) => fail(Tee.ERROR_ITEM_NOT_FOUND, why);
   const found = new Set<AttributeSpec>();
   for (const { id } of given) {
     const attribute = spec.attributes.find((candidate) => candidate.id === id);

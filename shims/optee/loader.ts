@@ -1,5 +1,5 @@
 /** Our own loader: what OP-TEE's ldelf does for a TA, from outside. Maps, relocates, protects, resolves libraries. */
-import type { ProgramHeader } from "../../emulator/elf.ts";
+import type { ElfImage } from "../../emulator/elf.ts";
 import { ElfSymbols } from "../../emulator/elf-symbols.ts";
 import { PROT_EXEC, PROT_READ, PROT_WRITE } from "../../emulator/memory.ts";
 import { PrivateArea } from "./areas.ts";
@@ -161,7 +161,7 @@ function protect(memory: TaMemory, module: LoadedModule): void {
   if (module.end > last) memory.remove(last, module.end - last);
 }
 
-function protectionOf(load: ProgramHeader): number {
+function protectionOf(load: ElfImage["loads"][number]): number {
   if ((load.flags & PF_W) !== 0 && (load.flags & PF_X) !== 0)
     return fail(Tee.ERROR_BAD_FORMAT, "a segment is writable and executable");
   return PROT_READ | ((load.flags & PF_W) !== 0 ? PROT_WRITE : 0) | ((load.flags & PF_X) !== 0 ? PROT_EXEC : 0);

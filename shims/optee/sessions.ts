@@ -126,7 +126,7 @@ export class SessionManager {
     } finally {
       session.endOperation();
     }
-    if (value === undefined) return { ...dead, reason: instance.panicked?.reason };
+    if (value === undefined) return { ...dead, reason: this.#tee.deaths.at(-1)?.reason };
     return { result: value, origin: Origin.TRUSTED_APP, reason: undefined };
   }
 

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { TestbedError } from "../../emulator/errors.ts";
 import type { Machine } from "../../emulator/machine.ts";
 import type { Gate } from "../../providers/gate.ts";
+import type { HostEvents } from "../../providers/host-events.ts";
 import type { TaBinary } from "./binary.ts";
 import { ldelfCalls } from "./calls/ldelf.ts";
 import { type TeeClock, VirtualTeeClock } from "./clock.ts";
@@ -41,7 +42,11 @@ export interface TeeOptions {
   readonly watch?: TeeWatcher | undefined;
   /** Wall-clock milliseconds that one entry from the normal world may take. */
   readonly timeoutMs?: number | undefined;
-  /** LiteBox' TLS page: all zeros, so that a wrong FS base can go unnoticed. */
+  /** What the host does of its own while TAs run: nothing when left out. */
+  readonly hostEvents?: HostEvents | undefined;
+  /** Lets SIGINT and SIGTERM end the run, with `Interrupted`. */
+  readonly catchSignals?: boolean | undefined;
+  /** LiteBox' TLS page: all zeros, so that a wrong FS base can go unnoticed. So it is for `--as litebox`. */
   readonly zeroTls?: boolean | undefined;
 }
 
@@ -82,7 +87,7 @@ export class Tee {
     this.entropy = options.entropy ?? new SeededEntropy("0");
     this.store = options.store ?? new MemoryStore();
     this.huk = options.huk ?? defaultHuk();
-    this.zeroTls = options.zeroTls ?? false;
+    this.zeroTls = options.zeroTls ?? options.gate.asLitebox;
     this.#ldelf = options.ldelf;
     this.#watch = options.watch;
     for (const binary of options.binaries) {
@@ -93,13 +98,14 @@ export class Tee {
     }
     this.pseudoTas = createPseudoTas();
     this.objects = new SharedObjects(this.store);
-    this.#watchdog = new Watchdog(options.timeoutMs ?? Number.POSITIVE_INFINITY);
+    this.#watchdog = new Watchdog(options.timeoutMs ?? Number.POSITIVE_INFINITY, options.catchSignals ?? false);
     this.userMode = new UserMode({
       machine: this.machine,
       gate: this.gate,
       clock: this.clock,
       watchdog: this.#watchdog,
       watch: options.watch,
+      hostEvents: options.hostEvents,
     });
     this.sessions = new SessionManager(this);
   }

@@ -1,38 +1,29 @@
 /** Runs code of trusted applications: entry, TLS, the run loop, dispatch of system calls, panics. */
 import { type CpuContext, Reg, StopKind } from "../../emulator/cpu.ts";
-import { gdtLayouts } from "../../emulator/descriptors.ts";
-import { MemoryFault } from "../../emulator/errors.ts";
 import type { Machine } from "../../emulator/machine.ts";
 import type { Gate } from "../../providers/gate.ts";
+import { type HostEventKind, type HostEvents, strike } from "../../providers/host-events.ts";
 import type { LedgerRecord } from "../../providers/ledger.ts";
 import type { Call } from "./call.ts";
-import { CallTracer } from "./call-trace.ts";
 import type { TeeClock } from "./clock.ts";
+import { Dispatcher } from "./dispatch.ts";
 import type { TeeWatcher } from "./events.ts";
+import { exceptionText, pageFaultText } from "./faults.ts";
 import type { Instance } from "./instance.ts";
 import { describeSetter, type PanicReport } from "./panic.ts";
-import { TeeError, Tee as TeeResult } from "./results.ts";
-import { argumentRegisters, type CallTable, type Leave } from "./table.ts";
+import { restoreRegisters, type SavedRegisters, type Start, saveRegisters, startRegisters } from "./registers.ts";
+import type { CallTable } from "./table.ts";
 import type { Watchdog } from "./watchdog.ts";
 
-/** IF and the bit that is always set. */
-const RFLAGS_START = 0x202;
-/** What FNINIT and a reset leave in the control words (SDM vol. 1, 8.1.5 and 10.2.3). */
-const FCW_INIT = 0x37f;
-const MXCSR_INIT = 0x1f80;
 const PAGE_FAULT = 14;
 const INSTRUCTION_MAX = 15;
 /** `jmp` to itself: where TAs built by LiteBox' tools end when the stack protector finds damage. */
 const JUMP_TO_SELF: readonly number[] = [0xeb, 0xfe];
 
-/** Registers of an entry; all others are zero. */
-export interface Start {
-  readonly rip: number;
-  readonly rsp: number;
-  readonly rdi: number;
-  readonly rsi?: number;
-  readonly rdx?: number;
-  readonly rcx?: number;
+/** A TA that waits for the one that runs. */
+interface Outer {
+  readonly instance: Instance;
+  readonly registers: SavedRegisters;
 }
 
 export type Ended =
@@ -45,30 +36,16 @@ export interface UserModeParts {
   readonly clock: TeeClock;
   readonly watchdog: Watchdog;
   readonly watch: TeeWatcher | undefined;
-}
-
-/** What a TA that waits keeps. */
-interface Frame {
-  readonly instance: Instance;
-  readonly registers: readonly bigint[];
-  readonly fpu: Uint8Array;
-}
-
-function initialFpu(): Uint8Array {
-  const bytes = new Uint8Array(512);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, FCW_INIT, true);
-  view.setUint32(24, MXCSR_INIT, true);
-  return bytes;
+  /** What the host does of its own while TAs run. */
+  readonly hostEvents: HostEvents | undefined;
 }
 
 export class UserMode {
   readonly #machine: Machine;
   readonly #gate: Gate;
-  readonly #clock: TeeClock;
   readonly #watchdog: Watchdog;
-  readonly #tracer: CallTracer | undefined;
-  readonly #fpu = initialFpu();
+  readonly #dispatcher: Dispatcher;
+  readonly #hostEvents: HostEvents | undefined;
   readonly #stopListening: () => void;
   #lastFsChange: LedgerRecord | undefined;
   /** The CPU as it is while no TA is in it. */
@@ -81,9 +58,9 @@ export class UserMode {
   constructor(parts: UserModeParts) {
     this.#machine = parts.machine;
     this.#gate = parts.gate;
-    this.#clock = parts.clock;
     this.#watchdog = parts.watchdog;
-    this.#tracer = parts.watch === undefined ? undefined : new CallTracer(parts.machine.cpu, parts.watch);
+    this.#hostEvents = parts.hostEvents;
+    this.#dispatcher = new Dispatcher(parts.machine.cpu, parts.clock, parts.watch);
     this.#idle = parts.machine.cpu.saveContext();
     this.#stopListening = parts.gate.ledger.subscribe((record) => {
       if (record.after.fsBase !== record.before.fsBase || record.request.kind === "SetFsBase")
@@ -104,46 +81,40 @@ export class UserMode {
    */
   enter(call: Call, start: Start, table: CallTable, entry: string, tls = true): Ended {
     const { instance } = call;
-    const outer = this.#current === undefined ? undefined : this.#saveFrame(this.#current);
+    const { cpu } = this.#machine;
+    const outer = this.#current === undefined ? undefined : { instance: this.#current, registers: saveRegisters(cpu) };
     this.#current = instance;
     this.#depth++;
     if (outer === undefined) this.#watchdog.begin();
     try {
       this.#machine.activate(instance.memory.space);
       // Nothing of the world before is left in the CPU, above all not its FS base.
-      this.#machine.cpu.restoreContext(this.#idle);
-      this.#setRegisters(start);
+      cpu.restoreContext(this.#idle);
+      startRegisters(cpu, start);
+      this.#gate.lifecycle?.attach(instance.id);
       if (tls) {
         const refused = this.#restoreTls(instance, entry);
         if (refused !== undefined) return this.#panic(instance, refused, undefined);
       }
       return this.#run(call, table);
     } finally {
+      const { lifecycle } = this.#gate;
+      // Back to the normal world, or to the TA that waits. The next entry is a thread of its own for the platform.
+      lifecycle?.leaveGuest(instance.id, outer === undefined ? "vtl" : "switch");
+      lifecycle?.threadExit(instance.id);
       this.#depth--;
       this.#current = outer?.instance;
-      this.#machine.cpu.restoreContext(this.#idle);
-      if (outer !== undefined) this.#restoreFrame(outer, entry);
+      cpu.restoreContext(this.#idle);
+      if (outer !== undefined) this.#goBack(outer, entry);
     }
   }
 
-  /** A TA that waits for another keeps what a kernel keeps of it: the registers and the FPU, not FS base. */
-  #saveFrame(instance: Instance): Frame {
-    const { cpu } = this.#machine;
-    const registers: bigint[] = [];
-    for (let register: number = Reg.rax; register <= Reg.rflags; register++) registers.push(cpu.regBig(register));
-    return { instance, registers, fpu: cpu.fxsave() };
-  }
-
-  #restoreFrame(frame: Frame, entry: string): void {
-    const { cpu } = this.#machine;
-    this.#machine.activate(frame.instance.memory.space);
-    this.#enterRing3();
-    frame.registers.forEach((value, register) => {
-      cpu.setRegBig(register, value);
-    });
-    cpu.fxrstor(frame.fpu);
-    this.#tlsLost ??= this.#restoreTls(frame.instance, `return from ${entry}`);
-    this.#gate.goesOn(frame.instance.id);
+  #goBack(outer: Outer, entry: string): void {
+    this.#machine.activate(outer.instance.memory.space);
+    restoreRegisters(this.#machine.cpu, outer.registers);
+    this.#gate.lifecycle?.attach(outer.instance.id);
+    this.#tlsLost ??= this.#restoreTls(outer.instance, `return from ${entry}`);
+    this.#gate.goesOn(outer.instance.id);
   }
 
   /** Gives FS the base of an instance, through a token. A sentence when that did not happen. */
@@ -174,136 +145,79 @@ export class UserMode {
     this.#stopListening();
   }
 
-  #setRegisters(start: Start): void {
-    const { cpu } = this.#machine;
-    for (let register: number = Reg.rax; register <= Reg.r15; register++) cpu.setReg(register, 0);
-    cpu.setReg(Reg.rip, start.rip);
-    cpu.setReg(Reg.rsp, start.rsp);
-    cpu.setReg(Reg.rdi, start.rdi);
-    cpu.setReg(Reg.rsi, start.rsi ?? 0);
-    cpu.setReg(Reg.rdx, start.rdx ?? 0);
-    cpu.setReg(Reg.rcx, start.rcx ?? 0);
-    cpu.setReg(Reg.rflags, RFLAGS_START);
-    this.#enterRing3();
-    cpu.fxrstor(this.#fpu);
-  }
-
-  #enterRing3(): void {
-    const { userCs32, userCs64 = userCs32, userDs } = gdtLayouts.x86_64;
-    this.#machine.cpu.enterUser(true, userCs64, userDs);
-  }
-
   #run(call: Call, table: CallTable): Ended {
     const { cpu } = this.#machine;
     const { instance } = call;
+    const { lifecycle } = this.#gate;
     this.#gate.goesOn(instance.id);
     for (;;) {
-      switch (cpu.run()) {
+      lifecycle?.enterGuest(instance.id);
+      const budget = this.#hostEvents?.blocksLeft ?? Number.POSITIVE_INFINITY;
+      const kind = budget === Number.POSITIVE_INFINITY ? cpu.run() : cpu.run(budget);
+      const event = budget === Number.POSITIVE_INFINITY ? undefined : this.#hostEvents?.ran(budget - cpu.budgetLeft);
+      if (kind <= StopKind.sysenter) lifecycle?.leaveGuest(instance.id, "syscall");
+      let reason: string | undefined;
+      switch (kind) {
         case StopKind.syscall: {
           if (!cpu.wide) return this.#panic(instance, "invalid instruction: syscall in 32-bit code", undefined);
-          const left = this.#dispatch(call, table);
-          if (this.#tlsLost !== undefined) {
-            const lost = this.#tlsLost;
-            this.#tlsLost = undefined;
-            return this.#panic(instance, lost, undefined);
-          }
+          const left = this.#dispatcher.dispatch(call, table);
           if (left?.kind === "return") return { kind: "returned", value: left.value };
           if (left?.kind === "panic")
             return this.#panic(instance, `panic with code 0x${left.code.toString(16)}`, left.code);
+          reason = this.#tlsLost;
+          this.#tlsLost = undefined;
           break;
         }
-        case StopKind.exception: {
-          const reason = this.#exception(instance);
-          if (reason !== undefined) return this.#panic(instance, reason, undefined);
+        case StopKind.exception:
+          reason = this.#exception(instance);
           break;
-        }
         case StopKind.int80:
         case StopKind.sysenter:
-          return this.#panic(instance, "a system call of another system (int 0x80 or sysenter)", undefined);
+          reason = "a system call of another system (int 0x80 or sysenter)";
+          break;
         case StopKind.budget:
-        case StopKind.interrupted: {
-          const late = this.#watchdog.look();
-          if (this.#jumpsToSelf(instance))
-            return this.#panic(
-              instance,
-              "an endless jump to itself, where a stack protector's failure ends",
-              undefined,
-            );
-          if (late) return this.#panic(instance, "it did not come back in time", undefined);
-        }
+          if (event !== undefined) reason = this.#strike(instance, event);
+          break;
+        case StopKind.interrupted:
+          reason = this.#interrupted(instance);
       }
+      if (reason !== undefined) return this.#panic(instance, reason, undefined);
     }
   }
 
-  #dispatch(call: Call, table: CallTable): Leave | undefined {
-    const { cpu } = this.#machine;
-    const number = cpu.reg(Reg.rax);
-    const row = table.row(number);
-    this.#clock.tick();
-    this.#tracer?.enter(call, table, number, row);
-    let answer: number | Leave;
-    let reason: string | undefined;
-    if (row === undefined) {
-      answer = TeeResult.ERROR_NOT_SUPPORTED;
-      reason = "there is no such call";
-    } else {
-      try {
-        answer = row.handler(call, ...this.#arguments(row.args));
-      } catch (error) {
-        if (error instanceof TeeError) {
-          answer = error.result;
-          reason = error.message === "" ? undefined : error.message;
-        } else if (error instanceof MemoryFault) {
-          answer = TeeResult.ERROR_ACCESS_DENIED;
-          reason = error.message;
-        } else throw error;
-      }
+  /** The host does something of its own. A switch of the trust level costs FS base, which the shim puts back. */
+  #strike(instance: Instance, event: HostEventKind): string | undefined {
+    const { lifecycle } = this.#gate;
+    if (event !== "vtl") {
+      strike(lifecycle, instance.id, event);
+      return undefined;
     }
-    if (typeof answer !== "number") {
-      this.#tracer?.leave(call, undefined, undefined);
-      return answer;
-    }
-    this.#tracer?.leave(call, answer, reason);
-    cpu.setReg(Reg.rax, answer);
-    return undefined;
+    lifecycle?.leaveGuest(instance.id, "vtl");
+    const refused = this.#restoreTls(instance, "VTL switch");
+    this.#gate.goesOn(instance.id);
+    return refused;
   }
 
-  #arguments(args: readonly { readonly kind: { readonly shape: string } }[]): number[] {
-    const { cpu } = this.#machine;
-    const values: number[] = [];
-    for (let index = 0; index < args.length; index++) {
-      const register = argumentRegisters[index] ?? 0;
-      switch (args[index]?.kind.shape) {
-        case "i32":
-          values.push(cpu.regLow(register) | 0);
-          break;
-        case "u32":
-          values.push(cpu.regLow(register));
-          break;
-        default:
-          values.push(cpu.reg(register));
-      }
-    }
-    return values;
+  /** Somebody looks whether the code still gets anywhere. */
+  #interrupted(instance: Instance): string | undefined {
+    this.#gate.lifecycle?.leaveGuest(instance.id, "interrupt");
+    const late = this.#watchdog.look();
+    if (this.#jumpsToSelf(instance)) return "an endless jump to itself, where a stack protector's failure ends";
+    return late ? "it did not come back in time" : undefined;
   }
 
   /** A sentence when the code cannot go on. */
   #exception(instance: Instance): string | undefined {
     const { cpu } = this.#machine;
+    const { lifecycle } = this.#gate;
     const vector = cpu.stopVector;
-    if (vector !== PAGE_FAULT) return `${exceptionNames[vector] ?? `exception ${vector}`}`;
     const address = cpu.stopAddress;
     const access = cpu.stopAccess;
-    const page = instance.memory.space.resolve(address, access);
+    const page = vector === PAGE_FAULT ? instance.memory.space.resolve(address, access) : undefined;
     if (page === "ok") return undefined;
-    const why = {
-      unmapped: "nothing is mapped there",
-      protection: "its mapping does not allow that",
-      bus: "its memory is gone",
-      memory: "there is no memory left",
-    }[page];
-    const doing = { read: "reading", write: "writing", fetch: "executing" }[access];
-    return `page fault ${doing} 0x${address.toString(16)} (${why})`;
+    lifecycle?.leaveGuest(instance.id, "exception");
+    if (lifecycle?.retries(instance.id, vector)) return undefined;
+    return page === undefined ? exceptionText(vector) : pageFaultText(access, address, page);
   }
 
   #jumpsToSelf(instance: Instance): boolean {
@@ -338,20 +252,3 @@ export class UserMode {
     return { kind: "panicked", report };
   }
 }
-
-/** Intel SDM vol. 3, table 6-1. */
-const exceptionNames: Readonly<Record<number, string>> = {
-  0: "division by zero",
-  1: "single step",
-  3: "breakpoint",
-  4: "overflow",
-  5: "bound range exceeded",
-  6: "invalid instruction",
-  7: "no coprocessor",
-  11: "segment not present",
-  12: "stack segment fault",
-  13: "general protection fault",
-  16: "x87 exception",
-  17: "alignment check",
-  19: "SIMD exception",
-};

@@ -19,11 +19,17 @@ export class Watchdog {
   readonly #native: NativeAddon = loadNative();
   readonly #timeoutMs: number;
   #deadline = Number.POSITIVE_INFINITY;
+  readonly #catches: boolean;
   #armed = false;
 
-  /** @param timeoutMs for each entry into a TA, Infinity for none */
-  constructor(timeoutMs: number) {
+  /**
+   * @param timeoutMs for each entry into a TA, Infinity for none
+   * @param catchSignals whether SIGINT and SIGTERM are to end runs
+   */
+  constructor(timeoutMs: number, catchSignals: boolean) {
     this.#timeoutMs = timeoutMs;
+    this.#catches = catchSignals;
+    if (catchSignals) this.#native.catchSignals(true);
   }
 
   /** An entry from the normal world begins. */
@@ -48,5 +54,6 @@ export class Watchdog {
   close(): void {
     if (this.#armed) this.#native.alarm(0);
     this.#armed = false;
+    if (this.#catches) this.#native.catchSignals(false);
   }
 }

@@ -78,7 +78,10 @@ const ED25519_SIGNATURE = 64;
 const CONTEXT_MAX = 255;
 
 /** Which of the three forms of RFC 8032, 5.1 the attributes ask for. */
-function ed25519Form({ given }: AsymmetricUse): { curve: typeof ed25519; options: { context?: Uint8Array } } {
+function ed25519Form({ given }: AsymmetricUse): {
+  curve: typeof ed25519;
+  options: { context?: Uint8Array; zip215: boolean };
+} {
   let prehash = false;
   let context: Uint8Array | undefined;
   for (const { id, a, b, length, bytes } of given) {
@@ -91,7 +94,8 @@ function ed25519Form({ given }: AsymmetricUse): { curve: typeof ed25519; options
       if (length > 0) context = bytes();
     } else fail(Tee.ERROR_BAD_PARAMETERS, "an attribute that Ed25519 does not have");
   }
-  const options = context === undefined ? {} : { context };
+  // As RFC 8032 checks, not as ZIP 215 does.
+  const options = context === undefined ? { zip215: false } : { zip215: false, context };
   if (prehash) return { curve: ed25519ph, options };
   return { curve: context === undefined ? ed25519 : ed25519ctx, options };
 }

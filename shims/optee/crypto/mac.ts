@@ -72,7 +72,11 @@ class CbcChain {
   #chain: Uint8Array;
   #pending: Uint8Array;
 
-  constructor(cipher: BlockCipher, chain = new Uint8Array(cipher.size), pending = new Uint8Array(0)) {
+  constructor(
+    cipher: BlockCipher,
+    chain: Uint8Array = new Uint8Array(cipher.size),
+    pending: Uint8Array = new Uint8Array(0),
+  ) {
     this.cipher = cipher;
     this.#chain = chain;
     this.#pending = pending;
