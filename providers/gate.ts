@@ -97,16 +97,23 @@ export class Gate {
     const before = captureState(this.#platformOf(asker.thread), request);
     const { outcome, provider } = this.#execute(request, asker, decision);
     const granted = outcome.kind !== "denied";
+    const after = granted ? captureState(this.#platformOf(asker.thread), request) : before;
+    const { thread, pc, call } = asker;
+    // Written out without spreading: this is what a ledger costs each call.
     this.ledger.append({
       sequence: this.ledger.nextSequence(),
-      ...this.#who(asker),
+      thread,
+      pc,
+      symbol: this.#symbol(asker),
+      call,
+      time: this.#now?.(),
       request,
       provider,
       verdict: granted ? "granted" : "denied",
       rule: granted ? decision.rule : outcome.rule,
       outcome,
       before: granted ? keepChosen(before, request, outcome) : before,
-      after: granted ? keepChosen(captureState(this.#platformOf(asker.thread), request), request, outcome) : before,
+      after: granted ? keepChosen(after, request, outcome) : before,
     });
     return outcome;
   }
@@ -135,12 +142,12 @@ export class Gate {
   }
 
   #platformOf(thread: number): Platform {
-    return { cpu: this.guestCpu(thread), layout: this.#platform.layout };
+    const cpu = this.#provider.guestCpu?.(thread);
+    return cpu === undefined ? this.#platform : { cpu, layout: this.#platform.layout };
   }
 
-  #who(asker: Asker): Asker & { time?: number | undefined } {
-    const { thread, pc, call } = asker;
-    return { thread, pc, symbol: asker.symbol ?? this.#symbolOf?.(thread, pc), call, time: this.#now?.() };
+  #symbol({ symbol, thread, pc }: Asker): string | undefined {
+    return symbol ?? this.#symbolOf?.(thread, pc);
   }
 
   #recordMisuse(misuse: MisuseKind, token: DeskToken, by: number): void {
@@ -152,7 +159,11 @@ export class Gate {
     const state = captureState(this.#platformOf(asker.thread), request);
     this.ledger.append({
       sequence: this.ledger.nextSequence(),
-      ...this.#who(asker),
+      thread: asker.thread,
+      pc: asker.pc,
+      symbol: this.#symbol(asker),
+      call: asker.call,
+      time: this.#now?.(),
       request,
       provider,
       verdict: "granted",

@@ -10,7 +10,7 @@ interface When {
 }
 
 /** What a rule waits for. `SETTLS` are the requests that a clone makes for its new thread. */
-export type InjectTarget =
+type InjectTarget =
   | { readonly on: "request"; readonly kind: Request["kind"] | "SETTLS" | "token" }
   | { readonly on: "event"; readonly event: InjectEvent }
   | { readonly on: "call"; readonly name: string };
@@ -61,10 +61,10 @@ const eventFaults = {
 const callFaults = { "error=": "the call fails with this errno", "retval=": "the call answers this" } as const;
 
 type NameOf<T> = T extends `${infer Name}=` ? Name : T;
-export type RequestFault = NameOf<keyof typeof requestFaults>;
-export type EventFault = NameOf<keyof typeof eventFaults>;
-export type CallFault = NameOf<keyof typeof callFaults>;
-export type Fault = RequestFault | EventFault | CallFault;
+type RequestFault = NameOf<keyof typeof requestFaults>;
+type EventFault = NameOf<keyof typeof eventFaults>;
+type CallFault = NameOf<keyof typeof callFaults>;
+type Fault = RequestFault | EventFault | CallFault;
 
 /** One fault to inject. */
 export interface InjectRule {

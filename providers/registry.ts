@@ -10,8 +10,8 @@ import type { Platform } from "./platform.ts";
 import type { PunchthroughProvider } from "./punchthrough.ts";
 import { WindowsUserland } from "./windows-userland.ts";
 
-export type AbiName = "x86_64" | "i386";
-export type ShimName = "linux" | "optee";
+type AbiName = "x86_64" | "i386";
+type ShimName = "linux" | "optee";
 
 /** What a user may want to know of a provider before choosing it. */
 export interface ProviderInfo {

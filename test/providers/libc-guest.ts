@@ -10,7 +10,7 @@ const CANARY = 0x5a17c0de;
  * A guest that uses TLS as a C library's programs do: a self-pointer and a canary in each block, looked at after every event.
  * Where something is wrong it reports 0xbad and ends.
  */
-export function libcGuest(bits: Bits): string {
+function libcGuest(bits: Bits): string {
   const wide = bits === 64;
   const arg = wide ? "rdi" : "ebx";
   const second = wide ? "esi" : "ecx";
