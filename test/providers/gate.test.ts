@@ -291,8 +291,12 @@ describe("one gate", () => {
   const users = (pattern: RegExp): string[] =>
     sources.filter((file) => pattern.test(readFileSync(join(root, file), "utf8"))).sort();
 
-  test("only the gate, and a provider made of providers, take tokens", () => {
-    expect(users(/\.getPunchthroughTokenFor\(/)).toEqual(["providers/gate.ts", "providers/punchthrough.ts"]);
+  test("only the gate, a provider made of providers, and the fault injector take tokens", () => {
+    expect(users(/\.getPunchthroughTokenFor\(/)).toEqual([
+      "providers/gate.ts",
+      "providers/injector.ts",
+      "providers/punchthrough.ts",
+    ]);
   });
 
   test("only the gate has a desk", () => {
