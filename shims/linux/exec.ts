@@ -5,10 +5,11 @@ import { ElfError } from "../../emulator/elf.ts";
 import { UserError } from "../../emulator/errors.ts";
 import { Credentials } from "./credentials.ts";
 import { Errno, errnoName } from "./errno.ts";
-import { exitProcess, exitTask, releaseMm } from "./exit.ts";
+import { endVfork, exitProcess, exitTask } from "./exit.ts";
 import { Limits, Resource } from "./limits.ts";
 import { type Loaded, loadProgram, READ_IMPLIES_EXEC } from "./loader.ts";
 import { elfErrno, findProgram, type Program } from "./program.ts";
+import { releaseFutexes } from "./robust.ts";
 import { type Result, settled } from "./table.ts";
 import { type Kernel, Process, Task } from "./task.ts";
 import { VfsError } from "./vfs/error.ts";
@@ -134,31 +135,50 @@ export function exec(
     exitProcess(process, { kind: "killed", signal: SIGSEGV });
     return settled;
   }
-  // The other threads end; the one that called is the leader from now on (de_thread).
-  for (const other of [...process.tasks]) if (other !== task) exitTask(other, 0);
   const was = task.tid;
-  if (task.tid !== process.pid) {
-    kernel.tasks.delete(task.tid);
-    task.tid = process.pid;
-    kernel.tasks.set(task.tid, task);
-  }
-  if (process.files.users > 1) {
-    const own = process.files.clone();
-    process.files.release();
-    process.files = own;
-  }
+  leaveThreads(task);
+  releaseFutexes(task);
+  ownFiles(task);
   process.files.closeForExec();
-  task.clearChildTid = 0;
-  task.robustList = 0;
-  task.compatRobustList = 0;
   task.rseq = undefined;
-  releaseMm(process);
+  process.membarriers = 0;
+  process.prctl.keepCaps = false;
+  process.dumpable = true;
+  process.mm.release();
   process.mm = loaded.mm;
+  endVfork(task);
   kernel.signals.execed(task);
   become(task, program.main.entry, execfn, loaded);
   if (!task.dead) kernel.gate.lifecycle?.exec(task.tid, was);
-  process.execEvents.wake();
   return settled;
+}
+
+/** The other threads end; the one that called is the leader from now on (de_thread). */
+function leaveThreads(task: Task): void {
+  const { process, kernel } = task;
+  for (const other of [...process.tasks]) if (other !== task) exitTask(other, 0);
+  if (task.tid === process.pid) return;
+  kernel.tasks.delete(task.tid);
+  task.tid = process.pid;
+  kernel.tasks.set(task.tid, task);
+}
+
+/** Its file table is its own from now on; what was the thread's alone is the process's. */
+function ownFiles(task: Task): void {
+  const { process } = task;
+  if (task.ownFiles !== undefined) {
+    process.commonFiles.release();
+    process.commonFiles = task.ownFiles;
+    task.ownFiles = undefined;
+  }
+  if (task.ownFs !== undefined) {
+    process.commonFs = task.ownFs;
+    task.ownFs = undefined;
+  }
+  const { commonFiles } = process;
+  if (commonFiles.users <= 1) return;
+  process.commonFiles = commonFiles.clone();
+  commonFiles.release();
 }
 
 /** The task in the CPU becomes the loaded program. */

@@ -1,42 +1,35 @@
 /** The end of tasks and processes: what Linux undoes, gives back and tells the parent (kernel/exit.c). */
-import { MemoryFault } from "../../emulator/errors.ts";
-import { abandonSignals } from "./signals/send.ts";
+import { hangUpOrphans } from "./job-control.ts";
+import { releaseFutexes } from "./robust.ts";
+import { abandonSignals, sendToProcess } from "./signals/send.ts";
+import { SigInfo } from "./signals/siginfo.ts";
 import type { ExitStatus, Process, Task } from "./task.ts";
 
-/** Zeroes and wakes the word of set_tid_address, as a thread's end does when others still share its memory (mm_release). */
-function clearChildTid(task: Task): void {
-  const { process, clearChildTid: address } = task;
-  if (address === 0) return;
-  task.clearChildTid = 0;
-  if (process.mm.users <= 1 && process.tasks.size <= 1) return;
-  try {
-    task.memory.setU32(address, 0);
-  } catch (error) {
-    if (!(error instanceof MemoryFault)) throw error;
-    // Linux ignores a bad address here.
-    return;
-  }
-  const { futexes } = task.kernel;
-  futexes.wake(futexes.key(process.mm, address, true), 1);
-  futexes.wake(futexes.key(process.mm, address, false), 1);
-}
+const SIGCHLD = 17;
 
-/** Ends one task; its process ends with the last one, with the status of `exitProcess` or this `code`. */
+/** Ends one task; its process ends with the last one, with the status of `exitProcess` or the first thread's `code`. */
 export function exitTask(task: Task, code: number): void {
   if (task.dead) return;
   const { kernel, process } = task;
   kernel.scheduler.unpark(task);
-  clearChildTid(task);
+  releaseFutexes(task);
+  endVfork(task);
+  if (task.tid === process.pid) process.leaderCode = code & 0xff;
+  const used = task.usedCpu;
   task.dead = true;
   task.context = undefined;
+  task.restart = undefined;
   kernel.gate.goesOn(task.tid);
   kernel.gate.lifecycle?.threadExit(task.tid);
   kernel.tasks.delete(task.tid);
   process.tasks.delete(task);
+  task.ownFiles?.release();
+  task.endEvents?.wake();
   abandonSignals(task);
-  process.cpuTime += task.usedCpu;
+  process.cpuTime += used;
   kernel.scheduler.attention = true;
-  if (process.tasks.size === 0) endProcess(process, process.status ?? { kind: "exited", code: code & 0xff });
+  if (process.tasks.size === 0) endProcess(process);
+  else leaveChildren(task);
 }
 
 /** Ends a process with all its tasks. */
@@ -46,30 +39,68 @@ export function exitProcess(process: Process, status: ExitStatus): void {
   for (const task of [...process.tasks]) exitTask(task, 0);
 }
 
-function endProcess(process: Process, status: ExitStatus): void {
+/** A thread has ended before its process: another one is in its place for its children. */
+function leaveChildren(task: Task): void {
+  const { process } = task;
+  const [heir] = process.tasks;
+  for (const child of process.children) {
+    if (child.creator !== task) continue;
+    child.creator = heir;
+    parentDied(child, process);
+  }
+}
+
+/** PR_SET_PDEATHSIG of its threads. */
+function parentDied(child: Process, parent: Process): void {
+  for (const { pdeathsig } of child.tasks) {
+    if (pdeathsig !== 0) sendToProcess(child, SigInfo.sent(pdeathsig, 0, parent.pid, parent.cred.ruid));
+  }
+}
+
+function endProcess(process: Process): void {
   const { kernel, parent } = process;
+  const status = process.status ?? { kind: "exited", code: process.leaderCode };
   process.status = status;
   process.ended = true;
-  process.files.release();
-  releaseMm(process);
+  process.commonFiles.release();
+  process.mm.release();
   kernel.tracer?.ended(process, status);
-  // Orphans belong to init from now on, which is not part of the run and waits for them at once.
-  for (const child of process.children) {
-    child.parent = undefined;
-    if (child.ended) kernel.processes.delete(child.pid);
-  }
-  process.children.clear();
+  orphan(process);
+  hangUpOrphans(process);
   kernel.signals.childEnded(process);
+  process.endEvents.wake();
   if (parent === undefined) {
+    // Init waits for all its children at once.
     if (kernel.first !== process) kernel.processes.delete(process.pid);
     return;
   }
   parent.childEvents.wake();
 }
 
-/** A process lets go of its address space; the last one closes it. */
-export function releaseMm(process: Process): void {
-  const { mm } = process;
-  mm.users--;
-  if (mm.users === 0) mm.space.close();
+/** Gives the children to the next subreaper above, else to init, which is not part of the run (forget_original_parent). */
+function orphan(process: Process): void {
+  const { kernel } = process;
+  let reaper = process.parent;
+  while (reaper !== undefined && (!reaper.prctl.subreaper || reaper.tasks.size === 0)) reaper = reaper.parent;
+  const [heir] = reaper?.tasks ?? [];
+  for (const child of process.children) {
+    child.parent = reaper;
+    child.creator = heir;
+    child.signals.exitSignal = SIGCHLD;
+    reaper?.children.add(child);
+    if (!child.ended) {
+      parentDied(child, process);
+      hangUpOrphans(child, process);
+    } else if (reaper === undefined) kernel.processes.delete(child.pid);
+    else kernel.signals.childEnded(child);
+  }
+  process.children.clear();
+  reaper?.childEvents.wake();
+}
+
+/** The thread is done with the memory it runs in: the parent that waits since its vfork goes on. */
+export function endVfork(task: Task): void {
+  const { vforked } = task;
+  task.vforked = undefined;
+  vforked?.wake();
 }

@@ -1,82 +1,197 @@
-/** Futex queues (futex(2)): who waits on which word, in order of arrival. */
-import type { Mm, Task } from "./task.ts";
+/**
+ * Futex queues (kernel/futex/): who waits on which word, in order of arrival. A word is known by its place in a file or in shared
+ * memory where it lies in a shared mapping, else by its address in its space. Private and shared waits on one word of private
+ * memory do not meet, as their keys differ on Linux too.
+ */
+import type { Mm } from "./mm.ts";
+import type { Task } from "./task.ts";
 import { WaitQueue } from "./wait.ts";
+
+/** Parts of a robust or priority-inheriting futex word, linux/futex.h. */
+export const FUTEX_WAITERS = 0x8000_0000;
+export const FUTEX_OWNER_DIED = 0x4000_0000;
+export const FUTEX_TID_MASK = 0x3fff_ffff;
 
 /** One task's wait on one word. */
 export class FutexWaiter {
   readonly task: Task;
   readonly bitset: number;
   /** Wakes the task's `Wait`. */
-  readonly queue = new WaitQueue();
-  key: string;
+  readonly wakened = new WaitQueue();
+  /** Where it waits now. */
+  queue: FutexQueue;
+  /** Where FUTEX_CMP_REQUEUE_PI may move it, of a FUTEX_WAIT_REQUEUE_PI. */
+  readonly target: FutexQueue | undefined;
+  /** It waits to own this one. */
+  pi: PiFutex | undefined;
   woken = false;
 
-  constructor(task: Task, key: string, bitset: number) {
+  constructor(task: Task, queue: FutexQueue, bitset: number, target?: FutexQueue) {
     this.task = task;
-    this.key = key;
+    this.queue = queue;
     this.bitset = bitset;
+    this.target = target;
+  }
+
+  wake(): void {
+    this.woken = true;
+    this.wakened.wake();
+  }
+}
+
+/** A priority-inheriting futex that somebody waits for. Turns do not depend on priorities, so waiters own it in order of arrival. */
+export class PiFutex {
+  readonly queue: FutexQueue;
+  owner: Task;
+  /** Some owner ended without letting go; the next one's word says so. */
+  ownerDied = false;
+  readonly waiters: FutexWaiter[] = [];
+
+  constructor(queue: FutexQueue, owner: Task) {
+    this.queue = queue;
+    this.owner = owner;
+  }
+
+  add(waiter: FutexWaiter): void {
+    this.queue.pi = this;
+    this.waiters.push(waiter);
+    waiter.pi = this;
+    waiter.task.blockedOnPi = this;
+    this.owner.ownedPi.add(this);
+  }
+
+  /** A waiter gives up. */
+  remove(waiter: FutexWaiter): void {
+    const index = this.waiters.indexOf(waiter);
+    if (index < 0) return;
+    this.waiters.splice(index, 1);
+    waiter.task.blockedOnPi = undefined;
+    if (this.waiters.length === 0) this.#dissolve();
+  }
+
+  /** The first waiter owns it from now on; returns that one's task. */
+  handOver(): Task | undefined {
+    const next = this.waiters.shift();
+    this.owner.ownedPi.delete(this);
+    if (next === undefined) {
+      this.#dissolve();
+      return undefined;
+    }
+    this.owner = next.task;
+    next.task.blockedOnPi = undefined;
+    if (this.waiters.length === 0) this.#dissolve();
+    else this.owner.ownedPi.add(this);
+    next.wake();
+    return next.task;
+  }
+
+  /** True when `task` would wait for itself through a chain of owners. */
+  wouldDeadlock(task: Task): boolean {
+    let owner: Task | undefined = this.owner;
+    while (owner !== undefined) {
+      if (owner === task) return true;
+      owner = owner.blockedOnPi?.owner;
+    }
+    return false;
+  }
+
+  #dissolve(): void {
+    this.owner.ownedPi.delete(this);
+    this.queue.pi = undefined;
+    this.queue.forgetIfIdle();
+  }
+}
+
+/** The waiters of one word. */
+export class FutexQueue {
+  readonly waiters: FutexWaiter[] = [];
+  pi: PiFutex | undefined;
+  /** Waits that may be moved here. */
+  expected = 0;
+  readonly #forget: () => void;
+
+  constructor(forget: () => void) {
+    this.#forget = forget;
+  }
+
+  add(waiter: FutexWaiter): void {
+    waiter.queue = this;
+    this.waiters.push(waiter);
+  }
+
+  remove(waiter: FutexWaiter): void {
+    const index = this.waiters.indexOf(waiter);
+    if (index >= 0) this.waiters.splice(index, 1);
+    this.forgetIfIdle();
+  }
+
+  forgetIfIdle(): void {
+    if (this.waiters.length === 0 && this.pi === undefined && this.expected === 0) this.#forget();
+  }
+
+  /**
+   * Wakes up to `count` waiters whose bitset meets `bitset`.
+   * @returns how many, or undefined at one that FUTEX_WAKE may not wake: it waits to own a futex (EINVAL)
+   */
+  wake(count: number, bitset: number = 0xffff_ffff): number | undefined {
+    let woken = 0;
+    if (this.pi !== undefined) return undefined;
+    for (let index = 0; index < this.waiters.length && woken < count; ) {
+      const waiter = this.waiters[index];
+      if (waiter === undefined) break;
+      if (waiter.target !== undefined) return undefined;
+      if ((waiter.bitset & bitset) === 0) {
+        index++;
+        continue;
+      }
+      this.waiters.splice(index, 1);
+      waiter.wake();
+      woken++;
+    }
+    this.forgetIfIdle();
+    return woken;
   }
 }
 
 export class FutexTable {
-  readonly #waiters = new Map<string, FutexWaiter[]>();
+  readonly #shared = new Map<string, FutexQueue>();
 
   /**
-   * What a word is known by: its place in shared memory where it lies in a shared mapping, else its address in its space.
+   * The queue of a word, if somebody waits there.
    * @param isPrivate FUTEX_PRIVATE_FLAG: the caller promises that only its own space uses the word
    */
-  key(mm: Mm, address: number, isPrivate: boolean): string {
-    if (!isPrivate) {
-      const region = mm.space.regionAt(address);
-      if (region?.shared && region.backing !== undefined) {
-        const { dev, ino, name } = region.backing;
-        return `${dev}:${ino}:${name}:${region.offset + address - region.start}`;
-      }
-    }
-    return `${mm.space.id}@${address}`;
+  find(mm: Mm, address: number, isPrivate: boolean): FutexQueue | undefined {
+    const place = isPrivate ? undefined : placeOf(mm, address);
+    return place === undefined ? mm.futexes.get(localKey(address, isPrivate)) : this.#shared.get(place);
   }
 
-  add(waiter: FutexWaiter): void {
-    const list = this.#waiters.get(waiter.key);
-    if (list === undefined) this.#waiters.set(waiter.key, [waiter]);
-    else list.push(waiter);
+  /** The queue of a word, made where there is none. */
+  obtain(mm: Mm, address: number, isPrivate: boolean): FutexQueue {
+    const place = isPrivate ? undefined : placeOf(mm, address);
+    return place === undefined ? obtain(mm.futexes, localKey(address, isPrivate)) : obtain(this.#shared, place);
   }
 
-  remove(waiter: FutexWaiter): void {
-    const list = this.#waiters.get(waiter.key);
-    const index = list?.indexOf(waiter) ?? -1;
-    if (list === undefined || index < 0) return;
-    list.splice(index, 1);
-    if (list.length === 0) this.#waiters.delete(waiter.key);
+  /** Wakes one waiter of a word the kernel itself has written: at the end of a thread. These waits are shared ones. */
+  wakeOne(mm: Mm, address: number): void {
+    this.find(mm, address, false)?.wake(1);
   }
+}
 
-  /** Wakes up to `count` waiters whose bitset meets `bitset`; returns how many. */
-  wake(key: string, count: number, bitset: number = 0xffff_ffff): number {
-    const list = this.#waiters.get(key);
-    if (list === undefined) return 0;
-    let woken = 0;
-    for (const waiter of [...list]) {
-      if (woken >= count) break;
-      if ((waiter.bitset & bitset) === 0) continue;
-      this.remove(waiter);
-      waiter.woken = true;
-      waiter.queue.wake();
-      woken++;
-    }
-    return woken;
-  }
+const localKey = (address: number, isPrivate: boolean): number => address * 2 + (isPrivate ? 0 : 1);
 
-  /** Moves up to `count` waiters to another word without waking them; returns how many. */
-  requeue(from: string, to: string, count: number): number {
-    const list = this.#waiters.get(from);
-    if (list === undefined) return 0;
-    const moved = list.slice(0, Math.min(count, list.length));
-    for (const waiter of moved) {
-      if (from === to) continue;
-      this.remove(waiter);
-      waiter.key = to;
-      this.add(waiter);
-    }
-    return moved.length;
-  }
+function obtain<K>(queues: Map<K, FutexQueue>, key: K): FutexQueue {
+  const known = queues.get(key);
+  if (known !== undefined) return known;
+  const fresh: FutexQueue = new FutexQueue(() => {
+    if (queues.get(key) === fresh) queues.delete(key);
+  });
+  queues.set(key, fresh);
+  return fresh;
+}
+
+function placeOf(mm: Mm, address: number): string | undefined {
+  const region = mm.space.regionAt(address);
+  if (!region?.shared || region.backing === undefined) return undefined;
+  const { dev, ino } = region.backing;
+  return `${dev}:${ino}:${region.offset + address - region.start}`;
 }

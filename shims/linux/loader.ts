@@ -5,10 +5,11 @@ import { type AddressSpace, PROT_EXEC, PROT_READ, PROT_WRITE } from "../../emula
 import { type Abi, i386, x86_64 } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
 import { Errno } from "./errno.ts";
+import { Mm } from "./mm.ts";
 import type { Executable, Program } from "./program.ts";
 import type { RandomStream } from "./random.ts";
 import { buildStack, stringBytes } from "./stack.ts";
-import { type Kernel, Mm } from "./task.ts";
+import type { Kernel } from "./task.ts";
 import { fail } from "./vfs/error.ts";
 import type { Entry } from "./vfs/inode.ts";
 import { pathOf } from "./vfs/walk.ts";

@@ -59,6 +59,7 @@ class Runner {
     const kernel = this.#kernel;
     const { scheduler, clock, signals } = kernel;
     let turns = 0;
+    let last: Task | undefined;
     for (;;) {
       if (this.#signal?.aborted) return { kind: "interrupted" };
       if (this.#blocksLeft <= 0) return { kind: "blocks" };
@@ -66,7 +67,8 @@ class Runner {
       const now = clock.now();
       if (now >= signals.nextTimer()) signals.runTimers(now);
       scheduler.expire(now);
-      const task = scheduler.next();
+      const task = scheduler.next(last);
+      last = undefined;
       if (task === undefined) {
         const end = await this.#idle();
         if (end !== undefined) return end;
@@ -84,7 +86,10 @@ class Runner {
         task.cpuTime += clock.now() - task.startedTurn;
         task.startedTurn = clock.now();
       }
-      if (!task.dead && task.wait === undefined) scheduler.ready(task);
+      if (!task.dead && task.wait === undefined) {
+        scheduler.ready(task);
+        last = task;
+      }
       if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0) {
         this.#interrupted = false;
         if (scheduler.onHost > 0) scheduler.pollHost();

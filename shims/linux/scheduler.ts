@@ -1,13 +1,15 @@
 /**
- * Who runs next. Tasks that can run stand in a queue; a turn's length comes from the run's seed, and with it the interleaving.
- * Tasks that wait are parked here with their deadlines.
+ * Who runs next, and for how long. Both come from the run's seed alone, and with them the interleaving: any task that can run
+ * may be next, and turns are of all lengths, so that seeds differ also where threads do little. Everybody's turn comes with
+ * certainty, as every one that can run has the same chance each time. Tasks that wait are parked here with their deadlines.
  */
 import type { RandomStream } from "./random.ts";
 import type { Task } from "./task.ts";
 import type { Wait } from "./wait.ts";
 
-/** A turn is between one and two of these, in basic blocks. */
-const TURN_BLOCKS = 10_000;
+/** Turns, in basic blocks: as many between 64 and 128 as between 128 and 256, and so on. */
+const SHORTEST_TURN = 64;
+const DOUBLINGS = 9;
 
 export class Scheduler {
   /**
@@ -18,8 +20,7 @@ export class Scheduler {
   /** Earliest deadline of a parked task, monotonic ns. May be too early, never too late. */
   nextDeadline = Number.POSITIVE_INFINITY;
   readonly #random: RandomStream;
-  #ready: Task[] = [];
-  #head = 0;
+  readonly #ready: Task[] = [];
   readonly #parked = new Set<Task>();
   /** Parked tasks that only the host can wake. */
   #onHost = 0;
@@ -30,7 +31,7 @@ export class Scheduler {
 
   /** Tasks that can run and do not. */
   get readyCount(): number {
-    return this.#ready.length - this.#head;
+    return this.#ready.length;
   }
 
   get parked(): ReadonlySet<Task> {
@@ -41,7 +42,7 @@ export class Scheduler {
     return this.#onHost;
   }
 
-  /** Puts a task at the end of the queue. */
+  /** A task can run. */
   ready(task: Task): void {
     if (task.queued || task.dead) return;
     task.queued = true;
@@ -49,24 +50,31 @@ export class Scheduler {
     this.attention = true;
   }
 
-  next(): Task | undefined {
-    while (this.#head < this.#ready.length) {
-      const task = this.#ready[this.#head++];
-      if (this.#head > 256 && this.#head * 2 > this.#ready.length) {
-        this.#ready = this.#ready.slice(this.#head);
-        this.#head = 0;
-      }
+  /**
+   * Takes one of those that can run.
+   * @param last whose turn has just ended: another one goes before where there is one
+   */
+  next(last?: Task): Task | undefined {
+    const ready = this.#ready;
+    for (;;) {
+      const count = ready.length;
+      if (count === 0) return undefined;
+      // A task that goes on stands at the end.
+      const others = count > 1 && ready[count - 1] === last ? count - 1 : count;
+      const index = others === 1 ? 0 : this.#random.below(others);
+      const task = ready[index];
+      const end = ready.pop();
+      if (end !== undefined && index < count - 1) ready[index] = end;
       if (task === undefined) continue;
       task.queued = false;
       if (!task.dead) return task;
     }
-    this.#ready.length = 0;
-    this.#head = 0;
-    return undefined;
   }
 
   turnLength(): number {
-    return TURN_BLOCKS + this.#random.below(TURN_BLOCKS);
+    const word = this.#random.u32();
+    const base = SHORTEST_TURN << (word % DOUBLINGS);
+    return base + ((word >>> 8) & (base - 1));
   }
 
   park(task: Task, wait: Wait): void {

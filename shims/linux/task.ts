@@ -12,9 +12,10 @@ import type { Abi } from "./abi.ts";
 import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
 import { FutexTable, type PiFutex } from "./futex.ts";
+import { Identities } from "./identities.ts";
 import type { Limits } from "./limits.ts";
-import { Network } from "./net/network.ts";
 import type { Mm } from "./mm.ts";
+import { Network } from "./net/network.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
 import type { Random, RandomStream } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -75,6 +76,7 @@ export class Kernel {
   readonly injectCall: ((name: string) => number | undefined) | undefined;
   readonly scheduler: Scheduler;
   readonly futexes: FutexTable;
+  readonly identities = new Identities();
   readonly net: Network;
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
@@ -196,8 +198,6 @@ export class Process {
   readonly childEvents = new WaitQueue();
   /** Woken when it has ended: for pidfds. */
   readonly endEvents = new WaitQueue();
-  /** Woken when it is done with the memory it runs in: its vfork parent goes on. Undefined where nobody waits for that. */
-  vforked: WaitQueue | undefined;
   /** It has executed a program since it was forked: setpgid by the parent is over. */
   execed = false;
   /** Monotonic time of its start, ns. */
@@ -295,6 +295,10 @@ export class Task {
   /** Made without CLONE_FILES, CLONE_FS: a file table and paths of its own beside those of its process. */
   ownFiles: FileTable | undefined;
   ownFs: FsContext | undefined;
+  /** Woken when it is done with its parent's memory (CLONE_VFORK); undefined where nobody waits for that. */
+  vforked: WaitQueue | undefined;
+  /** Woken when it has ended, for pidfds of threads; undefined where there are none. */
+  endEvents: WaitQueue | undefined;
   /** Priority-inheriting futexes it owns and others wait for, and the one it waits for. */
   readonly ownedPi = new Set<PiFutex>();
   blockedOnPi: PiFutex | undefined;

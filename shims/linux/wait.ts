@@ -41,8 +41,11 @@ export interface WaitOptions {
   readonly deadline?: number;
   /** The result when the deadline has passed; 0 when omitted. */
   readonly timeout?: () => number;
-  /** The result when a signal interrupts; -ERESTARTSYS when omitted, which the signal code turns into a restart or EINTR. */
-  readonly interrupted?: () => number;
+  /**
+   * The result when a signal interrupts; -ERESTARTSYS when omitted, which the signal code turns into a restart or EINTR.
+   * Undefined where this signal does not end the wait.
+   */
+  readonly interrupted?: () => number | undefined;
   /** Something outside the run (a terminal, a host pipe) may wake it: the run is not deadlocked while it waits. */
   readonly host?: boolean;
   /** Not a call's wait but a stopped process's: `attempt` says when it goes on, no signal interrupts it, and no result is written. */
@@ -58,7 +61,7 @@ export class Wait {
   readonly host: boolean;
   readonly pause: boolean;
   readonly #timeout: (() => number) | undefined;
-  readonly #interrupted: (() => number) | undefined;
+  readonly #interrupted: (() => number | undefined) | undefined;
   readonly #cleanup: (() => void) | undefined;
   #wakened: (() => void) | undefined;
 
@@ -77,7 +80,7 @@ export class Wait {
     return this.#timeout === undefined ? 0 : this.#timeout();
   }
 
-  interrupted(): number {
+  interrupted(): number | undefined {
     return this.#interrupted === undefined ? -Errno.ERESTARTSYS : this.#interrupted();
   }
 

@@ -1,13 +1,15 @@
-/** futex(2): waiting, waking, moving. Errnos and their order follow kernel/futex/. */
+/** futex(2): waiting, waking, moving. Errnos and their order follow kernel/futex/. Priority inheritance: futex-pi.ts. */
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { FutexWaiter } from "../futex.ts";
+import { type FutexQueue, FutexWaiter } from "../futex.ts";
 import { int, type Kind, pointer, uint, uintHex } from "../kinds.ts";
 import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp, futexOp } from "../kinds-flags.ts";
 import { type Struct, structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait } from "../wait.ts";
+import { checkAddress, type Word } from "./futex-address.ts";
+import { cmpRequeuePi, lockPi, unlockPi, waitRequeuePi } from "./futex-pi.ts";
 
 type Timespec = Struct<{ tv_sec: number; tv_nsec: number }>;
 
@@ -28,21 +30,9 @@ const CLOCK_REALTIME_ALLOWED: ReadonlySet<number> = new Set([
   FutexOp.FUTEX_LOCK_PI2,
 ]);
 
-const bad = (task: Task): number => task.fail(Errno.EINVAL, "the address of a futex is a multiple of 4");
-
-/** EFAULT and EINVAL of a futex's address (get_futex_key); a private one need not be mapped. */
-function checkAddress(task: Task, at: number, isPrivate: boolean): number {
-  if (at % 4 !== 0) return bad(task);
-  if (at + 4 > task.process.space.end) return task.fail(Errno.EFAULT, "the futex lies outside user space");
-  if (!isPrivate) task.memory.u32(at);
-  return 0;
-}
-
-interface WaitFor {
-  readonly at: number;
+interface WaitFor extends Word {
   readonly value: number;
   readonly bitset: number;
-  readonly isPrivate: boolean;
   /** Monotonic, ns. */
   readonly deadline: number | undefined;
   readonly relative: boolean;
@@ -52,14 +42,13 @@ function wait(task: Task, what: WaitFor): Result {
   const { kernel, memory, process } = task;
   const { at, value, bitset, isPrivate, deadline } = what;
   if (bitset === 0) return task.fail(Errno.EINVAL, "an empty bitset");
-  const refused = checkAddress(task, at, isPrivate);
+  const refused = checkAddress(task, what);
   if (refused !== 0) return refused;
   if (memory.u32(at) !== value) return task.fail(Errno.EAGAIN, "the futex has another value");
-  const { futexes } = kernel;
-  const waiter = new FutexWaiter(task, futexes.key(process.mm, at, isPrivate), bitset);
-  futexes.add(waiter);
+  const waiter = new FutexWaiter(task, kernel.futexes.obtain(process.mm, at, isPrivate), bitset);
+  waiter.queue.add(waiter);
   return new Wait({
-    queues: [waiter.queue],
+    queues: [waiter.wakened],
     attempt: () => (waiter.woken ? 0 : undefined),
     ...(deadline !== undefined && { deadline }),
     timeout: () => task.fail(Errno.ETIMEDOUT, "nobody woke it in time"),
@@ -68,8 +57,16 @@ function wait(task: Task, what: WaitFor): Result {
       task.restart = () => wait(task, what);
       return -Errno.ERESTART_RESTARTBLOCK;
     },
-    cleanup: () => futexes.remove(waiter),
+    cleanup: () => waiter.queue.remove(waiter),
   });
+}
+
+/** Wakes waiters of a word; EINVAL where one of them waits to own a futex. */
+function wake(task: Task, word: Word, count: number, bitset?: number): number {
+  const queue = task.kernel.futexes.find(task.process.mm, word.at, word.isPrivate);
+  // Linux wakes one before it looks at the count.
+  const woken = queue === undefined ? 0 : queue.wake(Math.max(count, 1), bitset);
+  return woken ?? task.fail(Errno.EINVAL, "somebody waits there to own a priority-inheriting futex");
 }
 
 /** FUTEX_WAKE_OP's operation on the second word; undefined for an unknown one. */
@@ -110,61 +107,61 @@ function compare(op: number, old: number, argument: number): boolean | undefined
 }
 
 /** `op`, `cmp` and their arguments are packed in one word (FUTEX_OP in linux/futex.h). */
-function wakeOp(
-  task: Task,
-  at: number,
-  count: number,
-  count2: number,
-  at2: number,
-  encoded: number,
-  isPrivate: boolean,
-): number {
-  const { kernel, memory, process } = task;
-  const refused = checkAddress(task, at, isPrivate) || checkAddress(task, at2, isPrivate);
+function wakeOp(task: Task, first: Word, count: number, count2: number, second: Word, encoded: number): number {
+  const { memory } = task;
+  const refused = checkAddress(task, first) || checkAddress(task, second);
   if (refused !== 0) return refused;
   const shift = (encoded & 0x8000_0000) !== 0;
   const given = (encoded << 8) >> 20;
   const argument = shift ? 1 << (given & 31) : given;
-  const old = memory.i32(at2);
+  const old = memory.i32(second.at);
   const next = operate((encoded >>> 28) & 7, old, argument);
   if (next === undefined) return task.fail(Errno.ENOSYS, "no FUTEX_OP_*");
-  memory.setU32(at2, next >>> 0);
+  memory.setU32(second.at, next >>> 0);
   const met = compare((encoded >>> 24) & 15, old, (encoded << 20) >> 20);
   if (met === undefined) return task.fail(Errno.ENOSYS, "no FUTEX_OP_CMP_*");
-  const { futexes } = kernel;
-  let woken = futexes.wake(futexes.key(process.mm, at, isPrivate), Math.max(count, 1));
-  if (met) woken += futexes.wake(futexes.key(process.mm, at2, isPrivate), Math.max(count2, 1));
-  return woken;
+  const woken = wake(task, first, count);
+  if (!met || woken < 0) return woken;
+  const more = wake(task, second, count2);
+  return more < 0 ? more : woken + more;
 }
 
 interface Requeue {
-  readonly at: number;
+  readonly from: Word;
+  readonly to: Word;
   readonly wake: number;
   readonly move: number;
-  readonly to: number;
   /** FUTEX_CMP_REQUEUE: the value the first word must have. */
   readonly expected: number | undefined;
-  readonly isPrivate: boolean;
 }
 
-function requeue(task: Task, { at, wake, move, to, expected, isPrivate }: Requeue): number {
+/** @returns how many were woken or moved, for both operations */
+function requeue(task: Task, { from, to, wake: wakeCount, move, expected }: Requeue): number {
   const { kernel, memory, process } = task;
-  if (wake < 0 || move < 0) return task.fail(Errno.EINVAL, "a negative count");
-  const refused = checkAddress(task, at, isPrivate) || checkAddress(task, to, isPrivate);
+  if (wakeCount < 0 || move < 0) return task.fail(Errno.EINVAL, "a negative count");
+  const refused = checkAddress(task, from) || checkAddress(task, to);
   if (refused !== 0) return refused;
-  if (expected !== undefined && memory.u32(at) !== expected) {
+  if (expected !== undefined && memory.u32(from.at) !== expected) {
     return task.fail(Errno.EAGAIN, "the futex has another value");
   }
-  const { futexes } = kernel;
-  const from = futexes.key(process.mm, at, isPrivate);
-  const woken = futexes.wake(from, wake);
-  const moved = futexes.requeue(from, futexes.key(process.mm, to, isPrivate), move);
-  return expected === undefined ? woken : woken + moved;
+  const source = kernel.futexes.find(process.mm, from.at, from.isPrivate);
+  if (source === undefined) return 0;
+  const woken = wakeCount === 0 ? 0 : source.wake(wakeCount);
+  if (woken === undefined) return task.fail(Errno.EINVAL, "somebody waits there to own a priority-inheriting futex");
+  if (move === 0 || source.waiters.length === 0) return woken;
+  return woken + moveWaiters(source, kernel.futexes.obtain(process.mm, to.at, to.isPrivate), move);
+}
+
+function moveWaiters(source: FutexQueue, target: FutexQueue, count: number): number {
+  const moved = source.waiters.splice(0, Math.min(count, source.waiters.length));
+  for (const waiter of moved) target.add(waiter);
+  source.forgetIfIdle();
+  return moved.length;
 }
 
 function futex(layout: Timespec) {
   return (task: Task, at: number, op: number, value: number, fourth: number, at2: number, value3: number): Result => {
-    const { kernel, memory, process, abi } = task;
+    const { kernel, memory, abi } = task;
     const command = op & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     const isPrivate = (op & FUTEX_PRIVATE_FLAG) !== 0;
     const realtime = (op & FUTEX_CLOCK_REALTIME) !== 0;
@@ -172,34 +169,47 @@ function futex(layout: Timespec) {
     if (TIMED.has(command) && fourth !== 0) {
       const { tv_sec, tv_nsec } = layout.read(memory, fourth, abi);
       if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) return task.fail(Errno.EINVAL, "no valid time");
-      const absolute = realtime ? monotonicOf(kernel.clock, tv_sec, tv_nsec) : tv_sec * BILLION + tv_nsec;
+      // FUTEX_LOCK_PI has no flag for its clock: it always is the real one.
+      const real = realtime || command === FutexOp.FUTEX_LOCK_PI;
+      const absolute = real ? monotonicOf(kernel.clock, tv_sec, tv_nsec) : tv_sec * BILLION + tv_nsec;
       deadline = command === FutexOp.FUTEX_WAIT ? kernel.clock.now() + tv_sec * BILLION + tv_nsec : absolute;
     }
     if (realtime && !CLOCK_REALTIME_ALLOWED.has(command)) {
       return task.fail(Errno.ENOSYS, "FUTEX_CLOCK_REALTIME does not go with this operation");
     }
+    const word = { at, isPrivate };
+    const second = { at: at2, isPrivate };
     switch (command) {
       case FutexOp.FUTEX_WAIT:
-        return wait(task, { at, value, bitset: ANY, isPrivate, deadline, relative: true });
+        return wait(task, { ...word, value, bitset: ANY, deadline, relative: true });
       case FutexOp.FUTEX_WAIT_BITSET:
-        return wait(task, { at, value, bitset: value3, isPrivate, deadline, relative: false });
+        return wait(task, { ...word, value, bitset: value3, deadline, relative: false });
       case FutexOp.FUTEX_WAKE:
       case FutexOp.FUTEX_WAKE_BITSET: {
         const bitset = command === FutexOp.FUTEX_WAKE ? ANY : value3;
         if (bitset === 0) return task.fail(Errno.EINVAL, "an empty bitset");
-        const refused = checkAddress(task, at, isPrivate);
-        if (refused !== 0) return refused;
-        // Linux wakes one before it looks at the count.
-        return kernel.futexes.wake(kernel.futexes.key(process.mm, at, isPrivate), Math.max(value | 0, 1), bitset);
+        const refused = checkAddress(task, word);
+        return refused !== 0 ? refused : wake(task, word, value | 0, bitset);
       }
       case FutexOp.FUTEX_REQUEUE:
-        return requeue(task, { at, wake: value | 0, move: fourth | 0, to: at2, expected: undefined, isPrivate });
+        return requeue(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: undefined });
       case FutexOp.FUTEX_CMP_REQUEUE:
-        return requeue(task, { at, wake: value | 0, move: fourth | 0, to: at2, expected: value3, isPrivate });
+        return requeue(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: value3 });
       case FutexOp.FUTEX_WAKE_OP:
-        return wakeOp(task, at, value | 0, fourth | 0, at2, value3, isPrivate);
+        return wakeOp(task, word, value | 0, fourth | 0, second, value3);
+      case FutexOp.FUTEX_LOCK_PI:
+      case FutexOp.FUTEX_LOCK_PI2:
+        return lockPi(task, word, deadline, false);
+      case FutexOp.FUTEX_TRYLOCK_PI:
+        return lockPi(task, word, undefined, true);
+      case FutexOp.FUTEX_UNLOCK_PI:
+        return unlockPi(task, word);
+      case FutexOp.FUTEX_WAIT_REQUEUE_PI:
+        return waitRequeuePi(task, word, value, second, deadline);
+      case FutexOp.FUTEX_CMP_REQUEUE_PI:
+        return cmpRequeuePi(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: value3 });
       default:
-        return task.fail(Errno.ENOSYS, "this operation is not supported");
+        return task.fail(Errno.ENOSYS, "there is no such operation");
     }
   };
 }
@@ -217,7 +227,7 @@ function timeOrCount(layout: Timespec): Kind {
   };
 }
 
-const support = "priority-inheriting futexes (FUTEX_LOCK_PI and its kin) answer ENOSYS";
+const support = "owners of priority-inheriting futexes come in order of arrival, as turns do not depend on priorities";
 
 export const futexCalls: readonly Row[] = [
   row(

@@ -13,9 +13,10 @@ import { MapFlag, mapFlags, mlockallFlags, Prot, prot } from "../kinds-flags.ts"
 import { pointsTo } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
 import { READ_IMPLIES_EXEC } from "../loader.ts";
+import type { Mm } from "../mm.ts";
 import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
-import type { Mm, Task } from "../task.ts";
+import type { Task } from "../task.ts";
 import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
 import { type OpenFile, PathOpen } from "../vfs/open-file.ts";

@@ -3,6 +3,7 @@ import { Errno } from "../errno.ts";
 import { dirfd, fd, pointer, size, uint } from "../kinds.ts";
 import { closeRangeFlags, memfdFlags, openFlags, openMode } from "../kinds-files.ts";
 import { path, string } from "../kinds-memory.ts";
+import { unshareFiles } from "../sharing.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import {
@@ -88,7 +89,9 @@ function openFifo(task: Task, file: PipeOpen, closeOnExec: boolean): Result {
   const access = file.flags & O_ACCMODE;
   const writing = access === O_WRONLY;
   const seen = writing ? pipe.readerOpens : pipe.writerOpens;
-  if (access === O_RDWR || file.flags & O_NONBLOCK) return install(task, file, closeOnExec);
+  // A pipe without a name is there already, whoever is at its other end (fifo_open).
+  const named = file.inode.fs.type !== "pipefs";
+  if (!named || access === O_RDWR || file.flags & O_NONBLOCK) return install(task, file, closeOnExec);
   const met = () =>
     writing ? pipe.readers > 0 || pipe.readerOpens !== seen : pipe.writers > 0 || pipe.writerOpens !== seen;
   const queue = writing ? pipe.writable : pipe.readable;
@@ -149,11 +152,7 @@ const closeRange = fileCall((task, first, last, flags) => {
   if (flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) fail(Errno.EINVAL, "unknown flags");
   if (first > last) fail(Errno.EINVAL, "the first descriptor lies above the last");
   const { process } = task;
-  if (flags & CLOSE_RANGE_UNSHARE && process.files.users > 1) {
-    const own = process.files.clone();
-    process.files.release();
-    process.files = own;
-  }
+  if (flags & CLOSE_RANGE_UNSHARE) unshareFiles(task);
   const { files } = process;
   for (let at = Math.min(last, files.length - 1); at >= first; at--) {
     if (!files.get(at)) continue;

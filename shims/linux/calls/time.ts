@@ -4,7 +4,6 @@ import { Errno } from "../errno.ts";
 import { long, pointer } from "../kinds.ts";
 import { ClockId, clockId, rusageWho, timerFlags } from "../kinds-flags.ts";
 import {
-  array,
   i32,
   long as longField,
   type Struct,
@@ -18,6 +17,7 @@ import {
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait } from "../wait.ts";
+import { rusageOut, writeRusage } from "./rusage.ts";
 
 type Timespec = Struct<{ tv_sec: number; tv_nsec: number }>;
 
@@ -35,10 +35,6 @@ const CPUCLOCK_SCHED = 2;
 
 const timezone = struct({ tz_minuteswest: i32, tz_dsttime: i32 });
 const tms = struct({ tms_utime: longField, tms_stime: longField, tms_cutime: longField, tms_cstime: longField });
-const rusage = struct({ ru_utime: timeval, ru_stime: timeval, ru_maxrss: longField, rest: array(longField, 13) }, [
-  "ru_utime",
-  "ru_stime",
-]);
 
 /** The target of a CPU clock id; undefined when there is none. */
 function cpuClock(task: Task, clock: number): number | undefined {
@@ -211,18 +207,6 @@ function getrusage(task: Task, who: number, to: number): number {
   return 0;
 }
 
-/** Fills a struct rusage with CPU time in ns; the kernel's other counts stay 0. */
-function writeRusage(task: Task, to: number, used: number): void {
-  const { sec, nsec } = toInstant(used);
-  const value = {
-    ru_utime: { tv_sec: sec, tv_usec: Math.floor(nsec / 1000) },
-    ru_stime: { tv_sec: 0, tv_usec: 0 },
-    ru_maxrss: Math.floor(task.process.space.residentBytes / 1024),
-    rest: new Array<number>(13).fill(0),
-  };
-  rusage.write(task.memory, to, value, task.abi);
-}
-
 function restartSyscall(task: Task): Result {
   const { restart } = task;
   task.restart = undefined;
@@ -268,7 +252,7 @@ export const timeCalls: readonly Row[] = [
     family,
     support: "all CPU time counts as user time",
   }),
-  row("getrusage", { x86_64: 98, i386: 77 }, [rusageWho, structOut(rusage)], getrusage, {
+  row("getrusage", { x86_64: 98, i386: 77 }, [rusageWho, rusageOut], getrusage, {
     family,
     support: "CPU time and resident size; other counts are 0",
   }),

@@ -1,6 +1,5 @@
 /** Thread-local storage: arch_prctl, set_thread_area, modify_ldt, rseq, robust lists. All changes go through the gate. */
-import { readUserDesc, type UserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
-import type { Outcome } from "../../../providers/requests.ts";
+import { isEmpty, isZero, readUserDesc, type UserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
 import { ldtEntries } from "../../../providers/state.ts";
 import { Errno } from "../errno.ts";
 import { int, type Kind, pid, pointer, scalar, size, uintHex, word } from "../kinds.ts";
@@ -9,9 +8,8 @@ import { fills, pointsTo } from "../kinds-memory.ts";
 import { address, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { tlsErrno, unlessTlsBase } from "../tls-errno.ts";
 
-/** TASK_SIZE_MAX of x86-64 with four-level page tables: bases must lie below. */
-const TASK_SIZE_MAX = 0x7fff_ffff_f000;
 /** x87 and SSE: what a CPU without XSAVE has as features (asm/fpu/types.h). */
 const FEATURES_X87_SSE = 3;
 const XFEATURE_MAX = 20;
@@ -47,37 +45,17 @@ const archPrctlArgument: Kind = {
   },
 };
 
-/**
- * What the guest sees of a request that was not carried out: the one table of it. A denial is EPERM, as a security module's;
- * a platform that can never do it looks like a kernel without the call; one that could but does not, like one that lacks this case.
- */
-function errnoOf(task: Task, outcome: Exclude<Outcome, { kind: "ok" }>): number {
-  switch (outcome.kind) {
-    case "failure":
-      return task.fail(outcome.errno);
-    case "denied":
-      return task.fail(outcome.errno ?? Errno.EPERM, `denied by ${outcome.rule}`);
-    case "unsupported":
-      return task.fail(Errno.ENOSYS, "the provider does not support it");
-    case "unimplemented":
-      return task.fail(Errno.EINVAL, `the provider does not implement ${outcome.name}`);
-  }
-}
-
 function setBase(task: Task, kind: "SetFsBase" | "SetGsBase", value: number): number {
-  // LiteBox does not look at the address at all.
-  const unchecked = task.kernel.gate.asLitebox;
-  if (value >= TASK_SIZE_MAX && !unchecked) {
-    return task.fail(Errno.EPERM, `${kind === "SetFsBase" ? "FS" : "GS"} base lies outside user space`);
-  }
-  const address = unchecked ? task.cpu.regBig(task.abi.args[1]) : BigInt(value);
+  const refused = unlessTlsBase(task, kind === "SetFsBase" ? "FS" : "GS", value);
+  if (refused !== 0) return refused;
+  const address = task.kernel.gate.asLitebox ? task.cpu.regBig(task.abi.args[1]) : BigInt(value);
   const outcome = task.punch({ kind, address });
-  return outcome.kind === "ok" ? 0 : errnoOf(task, outcome);
+  return outcome.kind === "ok" ? 0 : tlsErrno(task, outcome);
 }
 
 function getBase(task: Task, kind: "GetFsBase" | "GetGsBase", to: number): number {
   const outcome = task.punch({ kind });
-  if (outcome.kind !== "ok") return errnoOf(task, outcome);
+  if (outcome.kind !== "ok") return tlsErrno(task, outcome);
   task.memory.setU64(to, outcome.value);
   return 0;
 }
@@ -117,13 +95,20 @@ function archPrctl(task: Task, code: number, argument: number): number {
   return task.fail(Errno.EINVAL, native ? "unknown code" : "unknown code, or one for 64-bit calls only");
 }
 
+/** tls_desc_okay. The provider decides; this only puts EINVAL before EFAULT. */
+function isTlsDescriptor(desc: UserDesc): boolean {
+  return isEmpty(desc) || isZero(desc) || (desc.seg_32bit && desc.contents <= 1 && !desc.seg_not_present);
+}
+
 /** set_thread_area(2) of i386 and of i386 calls on x86-64 (arch/x86/kernel/tls.c). */
 function setThreadArea(task: Task, pointerToDesc: number): number {
   const { memory } = task;
   const desc = readUserDesc(memory, pointerToDesc);
+  // Linux tells the number of a free entry before it sets the entry: where it cannot, nothing has changed.
+  if (desc.entry_number === -1 && isTlsDescriptor(desc)) memory.setU32(pointerToDesc, desc.entry_number >>> 0);
   const outcome = task.punch({ kind: "SetThreadArea", desc });
-  if (outcome.kind !== "ok") return errnoOf(task, outcome);
-  // The entry's number goes back only where the guest asked for a free one; Linux has set the entry by then.
+  if (outcome.kind !== "ok") return tlsErrno(task, outcome);
+  // The entry's number goes back only where the guest asked for a free one.
   if (desc.entry_number === -1 && outcome.desc !== undefined) memory.setU32(pointerToDesc, outcome.desc.entry_number);
   return 0;
 }
@@ -132,7 +117,7 @@ function getThreadArea(task: Task, pointerToDesc: number): number {
   const { memory } = task;
   const entry_number = memory.i32(pointerToDesc);
   const outcome = task.punch({ kind: "GetThreadArea", entry_number });
-  if (outcome.kind !== "ok") return errnoOf(task, outcome);
+  if (outcome.kind !== "ok") return tlsErrno(task, outcome);
   if (outcome.desc !== undefined) writeUserDesc(memory, pointerToDesc, outcome.desc);
   return 0;
 }
@@ -169,7 +154,7 @@ function writeLdt(task: Task, ptr: number, bytecount: number, legacy: boolean): 
     return task.fail(Errno.EFAULT, `cannot read at 0x${ptr.toString(16)}`);
   }
   const outcome = task.punch({ kind: "SetLdtEntry", desc: readUserDesc(task.memory, ptr), legacy });
-  return outcome.kind === "ok" ? 0 : errnoOf(task, outcome);
+  return outcome.kind === "ok" ? 0 : tlsErrno(task, outcome);
 }
 
 /** What the guest has set, as the kernel keeps it; the rest of the buffer is zeroed (read_ldt). */

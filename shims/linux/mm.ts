@@ -1,0 +1,97 @@
+/** Address spaces with what the kernel remembers of them (Linux's mm_struct). Shared by CLONE_VM, copied by fork. */
+import type { AddressSpace, Backing } from "../../emulator/memory.ts";
+import type { Abi } from "./abi.ts";
+import { ForkAdvice } from "./fork-advice.ts";
+import type { FutexQueue } from "./futex.ts";
+import { ReadOnlyFile } from "./read-only-file.ts";
+
+export interface MmOptions {
+  readonly space: AddressSpace;
+  readonly abi: Abi;
+  readonly mmapBase: number;
+  readonly startBrk: number;
+  readonly brk?: number;
+  readonly startStack: number;
+  readonly argStart: number;
+  readonly argEnd: number;
+  readonly envStart: number;
+  readonly envEnd: number;
+  readonly auxv: Uint8Array;
+  readonly heap?: Backing;
+}
+
+export class Mm {
+  readonly space: AddressSpace;
+  /** ABI of the program that was executed into it. */
+  readonly abi: Abi;
+  /** mmap searches down from here. */
+  readonly mmapBase: number;
+  readonly startBrk: number;
+  brk: number;
+  /** Where the program, its arguments and its environment lie, for /proc. */
+  readonly startStack: number;
+  readonly argStart: number;
+  readonly argEnd: number;
+  readonly envStart: number;
+  readonly envEnd: number;
+  readonly auxv: Uint8Array;
+  /** Address behind `sysenter; int $0x80` in the vDSO, where sysenter returns to; 0 when there is no vDSO. */
+  vdsoLanding = 0;
+  /** Where i386 handlers without SA_RESTORER return to: the vDSO's __kernel_sigreturn and __kernel_rt_sigreturn, or 0. */
+  vdsoSigreturn = 0;
+  vdsoRtSigreturn = 0;
+  /** What the heap's mappings are known by. */
+  readonly heap: Backing;
+  /** Processes that share it. */
+  users = 1;
+  /** Words of this space alone that tasks wait on, by address (see FutexTable). */
+  readonly futexes = new Map<number, FutexQueue>();
+  /** What madvise said of its mappings for the time of a fork. */
+  readonly forkAdvice = new ForkAdvice();
+  readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
+  /** Some mapping may be one that mprotect must not make writable. */
+  hasReadOnly = false;
+
+  constructor(o: MmOptions) {
+    this.space = o.space;
+    this.abi = o.abi;
+    this.mmapBase = o.mmapBase;
+    this.startBrk = o.startBrk;
+    this.brk = o.brk ?? o.startBrk;
+    this.startStack = o.startStack;
+    this.argStart = o.argStart;
+    this.argEnd = o.argEnd;
+    this.envStart = o.envStart;
+    this.envEnd = o.envEnd;
+    this.auxv = o.auxv;
+    this.heap = o.heap ?? { name: "[heap]", dev: 0, ino: 0 };
+  }
+
+  /** A file as a shared mapping shows it that mprotect must not make writable. */
+  readOnly(backing: Backing): ReadOnlyFile {
+    this.hasReadOnly = true;
+    let file = this.#readOnly.get(backing);
+    if (file === undefined) {
+      file = new ReadOnlyFile(backing);
+      this.#readOnly.set(backing, file);
+    }
+    return file;
+  }
+
+  /** The copy that fork makes: private pages are shared until one side writes. */
+  fork(): Mm {
+    const copy = new Mm({ ...this, space: this.space.fork() });
+    copy.vdsoLanding = this.vdsoLanding;
+    copy.vdsoSigreturn = this.vdsoSigreturn;
+    copy.vdsoRtSigreturn = this.vdsoRtSigreturn;
+    copy.hasReadOnly = this.hasReadOnly;
+    copy.forkAdvice.inherit(this.forkAdvice, copy.space);
+    return copy;
+  }
+
+  /** A process lets go of it; the last one closes it. */
+  release(): void {
+    this.users--;
+    if (this.users === 0) this.space.close();
+  }
+}
