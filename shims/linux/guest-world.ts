@@ -25,7 +25,9 @@ export class KernelWorld implements GuestWorld, InjectorWorld {
   }
 
   process(thread: number): Process | undefined {
-    return this.kernel?.tasks.get(thread)?.process;
+    // A child that clone is making runs its first request before it is among the others.
+    const current = this.kernel?.current;
+    return current?.tid === thread ? current.process : this.kernel?.tasks.get(thread)?.process;
   }
 
   wide(thread: number): boolean {

@@ -5,10 +5,8 @@ import { runReal } from "./real-guest.ts";
 
 /** Probes that use the segment register in which these hosts have their own TLS: not served there. */
 const USES_HOST_SEGMENT = /^probe-(arch_prctl|fsgsbase|int80|modify_ldt|thread_area)/;
-/** `hostile` tries what would make a testbed fail, `threads` needs clone. */
-const guests = fixtures("tls", "probes", "prebuilt").filter(
-  ({ tags, name }) => !tags.includes("threads") && !name.startsWith("hostile"),
-);
+/** `hostile` tries what would make a testbed fail. */
+const guests = fixtures("tls", "probes", "prebuilt").filter(({ name }) => !name.startsWith("hostile"));
 
 const platforms = providerInfos.filter(({ name, shims }) => name !== "direct" && shims.includes("linux"));
 
@@ -27,7 +25,9 @@ describe.each([...platforms])("$name", ({ name: provider, abis }) => {
     if (group !== "probes") expect(here.findings).toEqual([]);
   });
 
-  const canary = guests.filter(({ name, arch }) => /^(canary|cxx|dlopen-gd)-/.test(name) && abis.includes(arch));
+  const canary = guests.filter(
+    ({ name, arch }) => /^(canary|cxx|dlopen-gd|threads)-/.test(name) && abis.includes(arch),
+  );
 
   test.each(canary.filter((_, index) => index % 3 === 0))(
     "$name under a storm of host events",
