@@ -2,7 +2,9 @@
 import { i386, x86_64 } from "../abi.ts";
 import { type Row, SyscallTable } from "../table.ts";
 import { attributeCalls } from "./attributes.ts";
+import { cloneCalls } from "./clone.ts";
 import { directoryCalls } from "./directory.ts";
+import { epollCalls } from "./epoll.ts";
 import { fdCalls } from "./fd.ts";
 import { fileCalls } from "./file.ts";
 import { futexCalls } from "./futex.ts";
@@ -11,6 +13,7 @@ import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
 import { openCalls } from "./open.ts";
 import { pathCalls } from "./path.ts";
+import { pidfdCalls } from "./pidfd.ts";
 import { pollCalls } from "./poll.ts";
 import { prctlCalls } from "./prctl.ts";
 import { processCalls } from "./process.ts";
@@ -25,12 +28,16 @@ import { systemCalls } from "./system.ts";
 import { threadCalls } from "./thread.ts";
 import { timeCalls } from "./time.ts";
 import { timerCalls } from "./timer.ts";
+import { timerfdCalls } from "./timerfd.ts";
 import { tlsCalls } from "./tls.ts";
 import { transferCalls } from "./transfer.ts";
+import { waitCalls } from "./wait.ts";
 
 const rows: readonly Row[] = [
   ...attributeCalls,
+  ...cloneCalls,
   ...directoryCalls,
+  ...epollCalls,
   ...fdCalls,
   ...fileCalls,
   ...futexCalls,
@@ -39,6 +46,7 @@ const rows: readonly Row[] = [
   ...memoryCalls,
   ...openCalls,
   ...pathCalls,
+  ...pidfdCalls,
   ...pollCalls,
   ...prctlCalls,
   ...processCalls,
@@ -53,8 +61,10 @@ const rows: readonly Row[] = [
   ...threadCalls,
   ...timeCalls,
   ...timerCalls,
+  ...timerfdCalls,
   ...tlsCalls,
   ...transferCalls,
+  ...waitCalls,
 ];
 
 /** The table of a kernel with all calls. */

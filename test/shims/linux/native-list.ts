@@ -1,0 +1,31 @@
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { afterAll, describe, it } from "vitest";
+import { guest, native, noNative, ROOT, same } from "../../world/harness.ts";
+
+/** A C program of fixtures/c that lists operations and their results: it must print here what it prints on this machine's kernel. */
+export function listAsOnLinux(title: string, source: string): void {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "shimbed-list-"));
+  afterAll(() => fs.rmSync(directory, { recursive: true }));
+
+  function compile(name: string, options: readonly string[]): string {
+    const file = path.join(directory, name);
+    const command = ["-O1", "-w", ...options, "-o", file, path.join(ROOT, "fixtures/c", source)];
+    if (spawnSync("gcc", command).status === 0) return file;
+    throw new Error(`gcc ${options.join(" ")} cannot compile ${source} here: install gcc-multilib`);
+  }
+
+  describe.skipIf(noNative)(title, () => {
+    it.each([
+      ["x86-64", []],
+      ["x86-64, static", ["-static"]],
+      ["i386", ["-m32"]],
+      ["i386, static", ["-m32", "-static"]],
+    ])("%s", (name, options) => {
+      const file = compile(name.replace(/\W+/g, "-"), options);
+      same(guest(file, []), native([file]));
+    });
+  });
+}
