@@ -138,14 +138,17 @@ class Runner {
         kernel.gate.goesOn(task.tid);
         lifecycle.enterGuest(task.tid);
       }
-      if (hostEvents !== undefined) budget = sooner(budget, hostEvents.blocksLeft);
-      const kind = cpu.run(budget);
-      if (budget >= 0) {
-        const used = budget - Math.max(cpu.budgetLeft, 0);
-        clock.ran(used);
-        this.#blocksLeft -= used;
-        turn -= used;
-        budget -= used;
+      const blocks = hostEvents === undefined ? budget : sooner(budget, hostEvents.blocksLeft);
+      const kind = cpu.run(blocks);
+      if (blocks >= 0) {
+        const used = blocks - Math.max(cpu.budgetLeft, 0);
+        // Turns and time are the same with and without events of the host.
+        if (budget >= 0) {
+          clock.ran(used);
+          this.#blocksLeft -= used;
+          turn -= used;
+          budget -= used;
+        }
         // One that comes with a call or a fault falls into the shim's time, where it changes nothing.
         const event = hostEvents?.ran(used);
         if (event !== undefined && kind === StopKind.budget) strike(lifecycle, task.tid, event);
@@ -167,6 +170,7 @@ class Runner {
           this.#exception(task);
           break;
         case StopKind.budget:
+          if (budget !== 0) break;
           if (turn <= 0 || this.#blocksLeft <= 0) return;
           scheduler.attention = true;
           break;
