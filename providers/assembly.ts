@@ -37,7 +37,8 @@ export interface AssembledGate {
  */
 export function assembleGate(options: GateAssembly): AssembledGate {
   const { platform, policy, inject, audit = false, world, now, symbolOf } = options;
-  const provider = createProvider(options.provider, platform, options);
+  const off = inject?.some(({ target }) => target.on === "cpu") === true;
+  const provider = createProvider(options.provider, platform, off ? { ...options, fsgsbase: false } : options);
   const ledger = options.ledger ?? new Ledger();
   const injector =
     inject === undefined || world === undefined ? undefined : new Injector(inject, platform, provider, world);

@@ -13,6 +13,7 @@ interface When {
 type InjectTarget =
   | { readonly on: "request"; readonly kind: Request["kind"] | "SETTLS" | "token" }
   | { readonly on: "event"; readonly event: InjectEvent }
+  | { readonly on: "cpu" }
   | { readonly on: "call"; readonly name: string };
 
 /** Steps of a guest thread's life, in rules with an `@` before them; each strikes when the thread enters the guest next. */
@@ -58,13 +59,16 @@ const eventFaults = {
   canary: "the stack protector's canary is overwritten",
   "stale-base": "the base is off by a page, as another thread's may be",
 } as const;
+/** These hold for the whole run. */
+const cpuFaults = { "no-fsgsbase": "CR4.FSGSBASE is off while host code runs, so its wrfsbase raises #UD" } as const;
 const callFaults = { "error=": "the call fails with this errno", "retval=": "the call answers this" } as const;
 
 type NameOf<T> = T extends `${infer Name}=` ? Name : T;
 type RequestFault = NameOf<keyof typeof requestFaults>;
 type EventFault = NameOf<keyof typeof eventFaults>;
 type CallFault = NameOf<keyof typeof callFaults>;
-type Fault = RequestFault | EventFault | CallFault;
+type CpuFault = NameOf<keyof typeof cpuFaults>;
+type Fault = RequestFault | EventFault | CallFault | CpuFault;
 
 /** One fault to inject. */
 export interface InjectRule {
@@ -100,6 +104,7 @@ export function injectHelp(): string[] {
     "TARGET:FAULT[=VALUE][:when=N|N+|N+STEP|N..M|N..M+STEP]",
     ...lines(`requests (${REQUESTS.join(", ")}):`, requestFaults),
     ...lines(`events (${injectEvents.map((event) => `@${event}`).join(", ")}):`, eventFaults),
+    ...lines("cpu:", cpuFaults),
     ...lines("system calls, by name:", callFaults),
   ];
 }
@@ -114,8 +119,12 @@ export function parseInjectRule(text: string): InjectRule {
   if (name === "" || action === "") throw wrong("write TARGET:FAULT, as in SetFsBase:offset=16");
   const target = targetOf(name, wrong);
   const [faultName = "", value] = split(action);
-  const faults: Readonly<Record<string, string>> =
-    target.on === "request" ? requestFaults : target.on === "event" ? eventFaults : callFaults;
+  const faults: Readonly<Record<string, string>> = {
+    request: requestFaults,
+    event: eventFaults,
+    cpu: cpuFaults,
+    call: callFaults,
+  }[target.on];
   const takesValue = `${faultName}=` in faults;
   if (!takesValue && !(faultName in faults)) {
     const known = Object.keys(faults).map((fault) => fault.replace("=", "=N"));
@@ -145,8 +154,9 @@ function targetOf(name: string, wrong: (message: string) => UserError): InjectTa
   }
   const kind = REQUESTS.find((known) => known === name);
   if (kind !== undefined) return { on: "request", kind };
+  if (name === "cpu") return { on: "cpu" };
   if (/^[a-z_][a-z0-9_]*$/.test(name)) return { on: "call", name };
-  throw wrong(`"${name}" is no request (${REQUESTS.join(", ")}), event (@…) or system call`);
+  throw wrong(`"${name}" is no request (${REQUESTS.join(", ")}), event (@…), system call, or cpu`);
 }
 
 function numberOf(fault: string, value: string | undefined, wrong: (message: string) => UserError): number {

@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { hostEventModes } from "../../providers/host-events.ts";
 import { providerInfos } from "../../providers/registry.ts";
 import { fixtures } from "../world/harness.ts";
 import { runReal } from "./real-guest.ts";
@@ -38,6 +40,28 @@ describe.each([...platforms])("$name", ({ name: provider, abis }) => {
       expect(storm.findings).toEqual([]);
     },
   );
+});
+
+describe("a shell with children, pipes and signals", () => {
+  const script =
+    "for i in 1 2 3; do (echo $i) & done; wait; echo $(echo a | (read y; echo $y$y)); " +
+    "trap 'echo usr' USR1; kill -USR1 $$; exec /bin/bash -c 'echo end'";
+  const bash = existsSync("/bin/bash");
+
+  test.skipIf(!bash)("does the same under every platform and in every weather (needs bash)", async () => {
+    const direct = await runReal("/bin/bash", ["-c", script]);
+    expect(direct.output).toMatch(/usr\nend\n$/);
+    for (const { name: provider } of platforms)
+      for (const hostEvents of hostEventModes) {
+        const here = await runReal("/bin/bash", ["-c", script], { provider, hostEvents });
+        expect([provider, hostEvents, here.end, here.output]).toEqual([
+          provider,
+          hostEvents,
+          direct.end,
+          direct.output,
+        ]);
+      }
+  });
 });
 
 describe("direct", () => {

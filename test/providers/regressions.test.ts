@@ -75,7 +75,7 @@ const ALL: readonly Regression[] = [
   {
     number: 8,
     fault: "the host's CR4.FSGSBASE is off",
-    options: { provider: "windows-userland", fsgsbase: false },
+    options: { provider: "windows-userland", inject: ["cpu:no-fsgsbase"] },
     shows: ["panic"],
   },
   {
