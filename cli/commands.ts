@@ -1,36 +1,9 @@
 /** The command line: names, options and help. What a command does is loaded when it is asked for. */
-import { Argument, Command, Option } from "commander";
-import type { Bind } from "../shims/linux/vfs/root.ts";
-import {
-  type EnvironmentChange,
-  type GuestOptions,
-  parseBind,
-  parseCount,
-  parseGuestPath,
-  parseSeconds,
-  parseSeed,
-  parseSize,
-  parseUnset,
-  parseUser,
-  parseVariable,
-} from "./options.ts";
+import { Command, Option } from "commander";
+import { addGuestOptions, type CommandContext, collecting, EXIT_STATUS, FILES } from "./guest-options.ts";
+import type { GuestOptions } from "./options.ts";
 import { print } from "./output.ts";
 import type { TraceOptions } from "./trace.ts";
-
-const EXIT_STATUS = `
-Exit status:
-  the guest's own, or 128+n when signal n ended it
-  124  out of time (--timeout) or blocks (--max-blocks), or every thread waits for ever
-  125  shimbed itself failed or was asked wrongly
-  126  the guest is there but is no program that shimbed runs
-  127  there is no such guest
-  130  ended by Ctrl-C (143 by SIGTERM)`;
-
-const FILES = `
-Files:
-  Without --root the guest sees nothing of this machine but its own program and the dynamic linker and libraries that it
-  names, read-only, each under its own path. What it writes stays in memory. --root DIR shows DIR as / (still nothing is
-  written there), --bind HOST:GUEST adds a file or directory, and only :rw lets the guest change it.`;
 
 const RUN_EXAMPLES = `
 Examples:
@@ -54,12 +27,6 @@ Examples:
   shimbed trace -e file -e failed ./a.out  which files it did not find
   shimbed trace -c ./a.out                 how often it makes each call
   shimbed trace --json -o calls.jsonl ./a.out         one JSON object a line`;
-
-/** What is known of the whole command line before a command starts. */
-export interface CommandContext {
-  /** The exit status of the command that ran. */
-  status: number;
-}
 
 /** Commander's program. The chosen command leaves its status in `context`. */
 export function makeProgram(version: string, context: CommandContext): Command {
@@ -154,57 +121,9 @@ function addProviders(program: Command, context: CommandContext): void {
     });
 }
 
-/** Adds the guest and what every command takes that runs one; the list returned fills with `-E` and `-U` in their order. */
-function addGuestOptions(command: Command): readonly EnvironmentChange[] {
-  const environment: EnvironmentChange[] = [];
-  const change = (flags: string, text: string, parse: (text: string) => EnvironmentChange): Option =>
-    new Option(flags, text).argParser((value: string) => {
-      environment.push(parse(value));
-      return true;
-    });
-  const asMemory = new Option("--max-memory <size>", "let the guest map at most this much, for example 512M");
-  command
-    .passThroughOptions()
-    .addArgument(new Argument("<guest>", "the program: a path, or a name that is looked for in PATH"))
-    .addArgument(new Argument("[args...]", "its arguments, passed on untouched"))
-    .option("-p, --provider <name>", "who grants changes of thread-local storage (see `shimbed providers`)", "direct")
-    .option("-L, --root <dir>", "show DIR as the guest's /; a guest that lies there is started from there")
-    .addOption(
-      new Option(
-        "--bind <host:guest[:rw]>",
-        "show a file or directory at GUEST; :rw lets the guest change it",
-      ).argParser((text: string, before: readonly Bind[] = []) => [...before, parseBind(text)]),
-    )
-    .addOption(change("-E, --env <name[=value]>", "set a variable, or pass on this machine's value", parseVariable))
-    .addOption(change("-U, --unset-env <name>", "leave a variable out again, after --host-env", parseUnset))
-    .option("--host-env", "start from this machine's environment instead of an empty one")
-    .option("--argv0 <name>", "what the guest finds as its own name")
-    .addOption(new Option("--cwd <dir>", "start in this directory of the guest").argParser(parseGuestPath))
-    .addOption(new Option("--user <uid[:gid]>", "run as this user; your own ids if left out").argParser(parseUser))
-    .addOption(
-      new Option("--seed <n>", "choose addresses, random bytes and thread turns; the same seed gives the same run")
-        .default(0)
-        .argParser(parseSeed),
-    )
-    .addOption(
-      new Option("--clock <which>", "virtual time, which skips sleeps and repeats exactly, or the host's")
-        .choices(["virtual", "host"])
-        .default("virtual"),
-    )
-    .addOption(new Option("--timeout <seconds>", "end the run after this much real time").argParser(parseSeconds))
-    .addOption(new Option("--max-blocks <n>", "end the run after so many basic blocks").argParser(parseCount))
-    .addOption(asMemory.argParser(parseSize))
-    .option("--strict-segments", "enforce segment limits and read-only data segments, as hardware does");
-  return environment;
-}
-
-/** An option whose values make a list. */
-function collecting(flags: string, text: string): Option {
-  return new Option(flags, text).argParser((value: string, before: readonly string[] = []) => [...before, value]);
-}
-
 /** Makes commander speak as the rest of shimbed does, and end by throwing. */
 export function takeOver(program: Command): void {
   const quiet = { writeOut: print, writeErr: () => {}, outputError: () => {} };
-  for (const command of [program, ...program.commands]) command.exitOverride().configureOutput(quiet);
+  program.exitOverride().configureOutput(quiet);
+  for (const command of program.commands) takeOver(command);
 }

@@ -2,7 +2,8 @@
 import { readFileSync, writeSync } from "node:fs";
 import { CommanderError } from "commander";
 import { UserError } from "../emulator/errors.ts";
-import { type CommandContext, makeProgram, takeOver } from "./commands.ts";
+import { makeProgram, takeOver } from "./commands.ts";
+import type { CommandContext } from "./guest-options.ts";
 
 /** Asked wrongly, or failed itself; as env(1) and timeout(1) say it. */
 const OWN_FAILURE = 125;
