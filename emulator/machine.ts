@@ -10,6 +10,11 @@ export interface MachineOptions {
   maxMemory?: number;
   /** CR4.FSGSBASE, which Linux sets since 5.9: guests may use RDFSBASE and its like. True when left out. */
   fsgsbase?: boolean;
+  /**
+   * Limits, read-only and execute-only segments and null selectors are checked in 32-bit code, as hardware does; accesses
+   * through FS, GS and segments that are not flat become slow. False when left out: only descriptor loads are checked.
+   */
+  strictSegments?: boolean;
   /** Whose selectors and TLS entries the GDT has: Linux on x86-64 when left out, or a native i386 Linux. */
   gdt?: GdtLayout;
 }
@@ -41,6 +46,7 @@ export class Machine {
     this.physical = new PhysicalMemory(this.#engine, windowBytes);
     if (options.maxMemory !== undefined) this.physical.limit(options.maxMemory);
     this.#engine.setFsGsBase(options.fsgsbase ?? true);
+    if (options.strictSegments) this.#engine.setStrictSegments(true);
     initialGdt(options.gdt ?? "x86_64").forEach((descriptor, index) => {
       this.#engine.setGdtEntry(index, descriptor);
     });

@@ -58,6 +58,7 @@ export interface NativeEngine {
   loadSelector(segment: number, selector: number): boolean;
   /** CR4.FSGSBASE: without it RDFSBASE and its like raise #UD. */
   setFsGsBase(on: boolean): void;
+  setStrictSegments(on: boolean): void;
   enterUser(wide: boolean, cs: number, ss: number): void;
   gdtEntry(index: number): bigint;
   setGdtEntry(index: number, descriptor: bigint): void;

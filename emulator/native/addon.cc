@@ -118,6 +118,14 @@ CALL(setFsGsBase) {
   return nullptr;
 }
 
+CALL(setStrictSegments) {
+  BEGIN
+  bool on = c.boolean(0);
+  CHECK
+  c.engine().setStrictSegments(on);
+  return nullptr;
+}
+
 CALL(gdtEntry) {
   BEGIN
   uint32_t index = c.u32(0);
@@ -246,7 +254,8 @@ napi_value open(napi_env env, napi_callback_info info) {
       METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
       METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
       METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(kernelGsBase), METHOD(setKernelGsBase),
-      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(gdtEntry), METHOD(setGdtEntry), METHOD(ldtSize),
+      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(setStrictSegments), METHOD(gdtEntry), METHOD(setGdtEntry),
+      METHOD(ldtSize),
       METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
       METHOD(fxrstor)};
 #undef METHOD

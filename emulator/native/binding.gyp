@@ -27,6 +27,11 @@
       "-Wl,--wrap=helper_phsubd_xmm_x86_64",
       "-Wl,--wrap=helper_phsubsw_mmx_x86_64",
       "-Wl,--wrap=helper_phsubsw_xmm_x86_64",
+      "-Wl,--wrap=helper_load_seg_x86_64",
+      "-Wl,--wrap=helper_ljmp_protected_x86_64",
+      "-Wl,--wrap=helper_lcall_protected_x86_64",
+      "-Wl,--wrap=helper_lret_protected_x86_64",
+      "-Wl,--wrap=helper_iret_protected_x86_64",
       # wraps.cc has its own check_exit_request and update_mxcsr_status; the linker takes the first.
       "-Wl,--allow-multiple-definition",
     ],

@@ -159,6 +159,25 @@ void undefined(Decoded& d, size_t length) {
 
 }  // namespace
 
+// What the modelled processor has of the maps 0F38 and 0F3A: SSSE3 and SSE4, AES, PCLMULQDQ, MOVBE and CRC32.
+bool exists(const Decoded& d) {
+  uint8_t op = d.opcode;
+  if (d.map == 3) {
+    if ((op & 0xfe) == 0xf0) return d.repne || d.modrm < 0xc0;
+    if (d.rep || d.repne) return false;
+    if (op <= 0x0b || (op >= 0x1c && op <= 0x1e)) return true;
+    return d.opsize && (op == 0x10 || op == 0x14 || op == 0x15 || op == 0x17 || (op >= 0x20 && op <= 0x25) || (op >= 0x28 && op <= 0x2b) ||
+                        (op >= 0x30 && op <= 0x41 && op != 0x36) || (op >= 0xdb && op <= 0xdf));
+  }
+  if (d.map == 4) {
+    if (d.rep || d.repne) return false;
+    if (op == 0x0f) return true;
+    return d.opsize && ((op >= 0x08 && op <= 0x0e) || (op >= 0x14 && op <= 0x17) || (op >= 0x20 && op <= 0x22) ||
+                        (op >= 0x40 && op <= 0x44 && op != 0x43) || (op >= 0x60 && op <= 0x63) || op == 0xdf);
+  }
+  return true;
+}
+
 // Where libunicorn reads an encoding otherwise than hardware does, what it has to see instead.
 void rewrite(Decoded& d, const uint8_t* p, size_t prefixes, size_t modrmAt, Width width, bool odd) {
   if (d.verdict != Verdict::fine) return;
@@ -289,6 +308,11 @@ Decoded decode(const uint8_t* p, size_t available, Width width) {
   if (map == 1 && (info & IA)) i += code64 ? (d.adsize ? 4 : 8) : address16 ? 2 : 4;
   if (i > n) return d;
   if (i > immediate) d.immediate = p[immediate];
+  if (map == 1 && (info & IA) && !code64) {
+    uint32_t offset = 0;
+    std::memcpy(&offset, p + immediate, i - immediate);
+    d.displacement = int32_t(offset);
+  }
   d.length = uint8_t(i);
 
   if (map == 1) {
@@ -330,7 +354,12 @@ Decoded decode(const uint8_t* p, size_t available, Width width) {
       d.verdict = Verdict::undefined;
     }
   }
-  if (map == 3 && (b & 0xfe) == 0xf0 && !d.repne && modrm >= 0xc0) d.verdict = Verdict::undefined;  // movbe
+  if (!exists(d)) d.verdict = Verdict::undefined;
+  // SSE instructions that have no form without a prefix
+  if (map == 2 && !d.opsize && !d.repne) {
+    if (b == 0x7c || b == 0x7d || b == 0xd0 || b == 0x6c || b == 0x6d || b == 0xf0) d.verdict = Verdict::undefined;
+    if (!d.rep && (b == 0xd6 || b == 0xe6)) d.verdict = Verdict::undefined;
+  }
   rewrite(d, p, prefixes, modrmAt, width, odd);
   if (d.lock && d.verdict != Verdict::undefined) {
     bool ok = (map == 1 || map == 2) && (info & M) && lockable(map, b, modrm);

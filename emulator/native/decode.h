@@ -14,6 +14,7 @@ enum class Verdict : uint8_t {
   repString,   // rep movs/stos: done by the engine on whole pages
   rewrite,     // libunicorn reads some bytes otherwise than hardware: `patch` is what it should see
   storeMxcsr,  // stmxcsr: the exception flags are kept elsewhere
+  checked,     // strict segments: the engine looks at its memory accesses first
   writeBase,   // wrfsbase, wrgsbase of 64 bits: the engine checks the address
 };
 
@@ -44,6 +45,13 @@ struct Decoded {
   bool memory() const { return hasModrm && modrm < 0xc0; }
 };
 
+// The memory operand of an instruction that has one.
+struct MemoryUse {
+  uint16_t size;  // 0: nothing is touched
+  bool reads, writes;
+};
+
+MemoryUse memoryUse(const Decoded& d, bool wide);
 Decoded decode(const uint8_t* bytes, size_t available, Width width);
 
 }  // namespace shimbed

@@ -98,6 +98,7 @@ bool Engine::verifyLayout(std::string& error) {
   uc_reg_write(uc, UC_X86_REG_CR4, &cr4);
   ok = ok && env.head().cr[4] == cr4;
   ok = ok && uint32_t(env.feature(FEAT_1_EDX)) == 0x07088100u;
+  ok = ok && *reinterpret_cast<uint32_t*>(c + offset::cpuNextBlock) == 0xffffffffu;
   if (!ok) error = "this build of libunicorn 2.0.1 keeps its CPU state elsewhere than expected";
   return ok;
 }
@@ -286,65 +287,6 @@ void Engine::pageFault(uint64_t address, int access, int64_t miss) {
                    (access == FETCH ? 16u : 0u);
 }
 
-// ---- translation
-
-// Looks through the block that is about to be translated and decides how many instructions it may have: it ends with
-// the first one that needs a patch, and before one that reaches into the next page, where a fetch may fault.
-int Engine::prepareTranslation(const char* tb, int maxInstructions) {
-  patch_.length = 0;
-  if (!active_) return maxInstructions;
-  uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
-  Width width = codeWidth(*reinterpret_cast<const uint32_t*>(tb + offset::tbFlags));
-  if (width != Width::code64) pc = uint32_t(pc);
-  int64_t at = active_->translate(pc, FETCH);
-  if (at < 0) return maxInstructions;
-  const uint8_t* bytes = physical->base() + at;
-  size_t left = PAGE - (pc & (PAGE - 1));
-  uint8_t window[30];
-  for (int count = 0; count < maxInstructions; count++) {
-    if (left == 0) return count;
-    Decoded d = decode(bytes, left, width);
-    if (!d.length && left < 15) {
-      if (count) return count;
-      // A block's first instruction may cross into the next page.
-      std::memcpy(window, bytes, left);
-      int64_t next = active_->translate(pc + left, FETCH);
-      if (next < 0) return 1;
-      std::memcpy(window + left, physical->base() + next, 15);
-      d = decode(window, left + 15, width);
-      if (d.verdict != Verdict::fine) patchInstruction(pc, d, width);
-      return 1;
-    }
-    if (!d.length) return count + 1;  // too long: the translator raises #GP itself
-    if (d.verdict != Verdict::fine) patchInstruction(pc, d, width);
-    if (d.endsBlock) return count + 1;
-    pc += d.length;
-    bytes += d.length;
-    left -= d.length;
-  }
-  return maxInstructions;
-}
-
-void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width) {
-  switch (d.verdict) {
-    case Verdict::fine: break;
-    // In 64-bit code one byte is enough (`push es`), so that the next page is not asked for.
-    case Verdict::undefined:
-      if (width == Width::code64) patch_ = {at, {0x06, 0}, 1};
-      else patch_ = {at, {0x0f, 0x0b}, 2};
-      break;
-    case Verdict::privileged: patch_ = {at, {0xf4, 0}, 1}; break;
-    case Verdict::rewrite:
-      patch_.address = at;
-      patch_.length = d.length;
-      std::memcpy(patch_.bytes, d.patch, sizeof patch_.bytes);
-      break;
-    case Verdict::repString:
-    case Verdict::storeMxcsr:
-    case Verdict::writeBase: patch_ = {at, {0x0f, 0x05}, 2}; break;
-  }
-}
-
 // ---- stops
 
 void Engine::stopWith(StopKind kind) {
@@ -390,6 +332,15 @@ void Engine::onAbort() {
 void Engine::onInterrupt(uc_engine*, uint32_t number, void* self) {
   Engine& e = *static_cast<Engine*>(self);
   e.env.oldException() = -1;
+  if (e.aloneTrap_ && number == 1) {
+    e.aloneTrap_ = false;
+    return;
+  }
+  // A check at the end of a page has HLT's place, see patchInstruction.
+  if (number == 13 && e.strict_ && e.checkedAt_ != e.env.head().eip && e.ownInstruction()) {
+    e.aloneTrap_ = false;
+    return;
+  }
   if (e.stopped_) return;  // the trap of a single step after an instruction of ours that has stopped already
   bool software = e.env.exceptionIsInt();
   e.stop.software = software;
@@ -411,6 +362,10 @@ bool Engine::onInvalid(uc_engine*, void* self) {
 
 void Engine::onBlock(uc_engine*, uint64_t, uint32_t, void* self) {
   Engine& e = *static_cast<Engine*>(self);
+  if (e.aloneBlock_) {
+    e.aloneBlock_ = false;
+    return;
+  }
   if (e.stop.budget >= 0) {
     if (e.stop.budget == 0) {
       e.stopWith(BUDGET);
@@ -438,7 +393,9 @@ void Engine::setCounting(bool on) {
 void Engine::run() {
   EnvHead& h = env.head();
   if ((stop.budget >= 0) != counting_ || counting_ != bool(h.hflags & HF_IOBPT)) setCounting(stop.budget >= 0);
-  stopped_ = false;
+  stopped_ = aloneBlock_ = aloneTrap_ = false;
+  checkedAt_ = ~uint64_t(0);
+  internals::forgetAlone(cpu);
   stop.kind = FAILED;
   stop.software = 0;
   Engine*& current = currentEngine();

@@ -68,6 +68,10 @@ class Engine {
   // CS and SS for user code of a width, with flat data segments, as the kernel enters a new program.
   void enterUser(bool wide, uint16_t cs, uint16_t ss);
   void setFsGsBase(bool on);
+  void setStrictSegments(bool on);
+  // After any load of a segment register.
+  void updateShape();
+  bool strict() const { return strict_; }
   uint64_t* gdt();
   uint64_t* ldtEntry(uint32_t index);  // of the active space; grows nothing
   bool resizeLdt(uint32_t entries);
@@ -113,6 +117,10 @@ class Engine {
   void refineStop();
   void pageFault(uint64_t address, int access, int64_t miss);
   bool ownInstruction();
+  bool needsCheck(const Decoded& d, uint32_t hflags) const;
+  bool checkSegments(const Decoded& d);
+  bool checkAccess(int segment, uint64_t offset, uint64_t size, Access access);
+  void runAlone();
   void repString(const Decoded& d);
   uint64_t effectiveAddress(const Decoded& d);
   bool storeGuest(uint64_t address, const void* from, uint32_t size);
@@ -126,6 +134,10 @@ class Engine {
   bool running_ = false;
   bool counting_ = false;
   bool stopped_ = false;
+  bool strict_ = false;
+  // The next block is one checked instruction: not counted, and the single-step trap before it is not one.
+  bool aloneBlock_ = false, aloneTrap_ = false;
+  uint64_t checkedAt_ = ~uint64_t(0);
   bool syscallTf_ = false;  // TF was set when `syscall` ran
   std::atomic<bool> interruptRequested_{false};
   uc_hook intrHook_ = 0, invalidHook_ = 0, blockHook_ = 0;

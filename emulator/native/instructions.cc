@@ -100,6 +100,14 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
 bool Engine::ownInstruction() {
   EnvHead& h = env.head();
   Decoded d = instructionAt(h.eip);
+  if (needsCheck(d, h.hflags)) {
+    checkedAt_ = h.eip;
+    if (!checkSegments(d)) return true;
+    if (d.verdict != Verdict::repString && d.verdict != Verdict::storeMxcsr) {
+      runAlone();
+      return true;
+    }
+  }
   switch (d.verdict) {
     case Verdict::repString:
       repString(d);

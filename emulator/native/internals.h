@@ -13,6 +13,9 @@ void flushTlb(CPUState* cpu);
 void flushTlbPage(CPUState* cpu, uint64_t page);
 void setPage(CPUState* cpu, uint64_t page, uint64_t physical, int prot, int mmuIdx);
 void setDirty(CPUState* cpu, uint64_t page);
+// The next block has one instruction, apart from those translated otherwise.
+void nextBlockAlone(CPUState* cpu);
+void forgetAlone(CPUState* cpu);
 // Drops all code translated from the physical page.
 void dropTranslations(uc_engine* uc, uint64_t physicalPage);
 // Ends the run at the instruction that was executing; registers and flags are those before it.

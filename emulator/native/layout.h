@@ -22,7 +22,7 @@ enum Segment { ES, CS, SS, DS, FS, GS };
 namespace offset {
 constexpr size_t ucCpu = 384;
 constexpr size_t cpuEnvPtr = 296;
-constexpr size_t cpuUc = 33192;
+constexpr size_t cpuNextBlock = 24, cpuUc = 33192;
 constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
                  mxcsr = 784, xmmRegs = 792;
 constexpr size_t tbPc = 0;
@@ -73,7 +73,8 @@ struct Env {
 
 // hflags bits (fixed by the translator of libunicorn 2.0.1)
 constexpr uint32_t HF_CPL = 3u, HF_CS32 = 1u << 4, HF_SS32 = 1u << 5, HF_ADDSEG = 1u << 6, HF_LMA = 1u << 14,
-                   HF_CS64 = 1u << 15, HF_OSFXSR = 1u << 22, HF_IOBPT = 1u << 24;
+                   HF_CS64 = 1u << 15, HF_OSFXSR = 1u << 22, HF_IOBPT = 1u << 24,
+                   HF_SHAPED = 1u << 20;  // ours (SVME, which nothing here uses): a segment of 32-bit code is not flat
 // Those that differ between threads, and those that never change: CPL 3, PE, MP, LMA, OSFXSR.
 constexpr uint32_t HF_CONTEXT = 1u << 3 /* after mov ss */ | HF_CS32 | HF_SS32 | HF_ADDSEG | HF_CS64 | HF_IOBPT;
 constexpr uint32_t HF_FIXED = HF_CPL | 1u << 7 | 1u << 9 | HF_LMA | HF_OSFXSR;

@@ -15,6 +15,7 @@ void Engine::updateAddseg() {
   bool wide = h.hflags & HF_CS64;
   bool add = !wide && (!(h.hflags & HF_CS32) || ((h.segs[DS].base | h.segs[ES].base | h.segs[SS].base) != 0));
   h.hflags = add ? h.hflags | HF_ADDSEG : h.hflags & ~HF_ADDSEG;
+  updateShape();
 }
 
 void Engine::setSegment(int segment, uint16_t selector, uint64_t d) {
@@ -94,6 +95,7 @@ void Engine::restore(const Context& c) {
   // Whatever the bytes are, the CPU stays in ring 3 of long mode and inside its own tables.
   h.hflags = (h.hflags & HF_CONTEXT) | HF_FIXED;
   h.eflags = (h.eflags & FLAGS_USER) | FLAGS_FIXED;
+  updateShape();
   h.df = h.df < 0 ? -1 : 1;
   env.at<uint32_t>(offset::fpstt) &= 7;
   env.oldException() = -1;

@@ -32,7 +32,7 @@ void Engine::repString(const Decoded& d) {
   uint8_t value[8];
   std::memcpy(value, &h.regs[0], 8);
   uint64_t spent = 0;
-  bool stepping = h.eflags & FLAG_TF;  // a trap after each element
+  bool stepping = (h.eflags & FLAG_TF) || strict_;  // a trap or a check after each element
   while (count) {
     uint64_t s = (sourceBase + (rsi & mask)) & linearMask, t = (targetBase + (rdi & mask)) & linearMask;
     uint64_t steps;

@@ -94,6 +94,24 @@ void __wrap_helper_fxsave_x86_64(char* env, uint64_t address) {
   return __real_helper_fxsave_x86_64(env, address);
 }
 
+// Loads of segment registers, after which strict segments may have other things to check. Without them it is a jump,
+// since the return address says which guest instruction it is; with them that is looked up before.
+#define LOADS_SEGMENT(name, parameters, arguments)                                                       \
+  void __real_helper_##name##_x86_64 parameters;                                                         \
+  void __wrap_helper_##name##_x86_64 parameters {                                                        \
+    Engine* e = currentEngine();                                                                         \
+    if (!e || !e->strict()) return __real_helper_##name##_x86_64 arguments;                              \
+    cpu_restore_state_x86_64(e->cpu, reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2, true); \
+    __real_helper_##name##_x86_64 arguments;                                                             \
+    e->updateShape();                                                                                    \
+  }
+LOADS_SEGMENT(load_seg, (void* env, int segment, int selector), (env, segment, selector))
+LOADS_SEGMENT(ljmp_protected, (void* env, int cs, uint64_t eip, uint64_t next), (env, cs, eip, next))
+LOADS_SEGMENT(lcall_protected, (void* env, int cs, uint64_t eip, int shift, uint64_t next), (env, cs, eip, shift, next))
+LOADS_SEGMENT(lret_protected, (void* env, int shift, int addend), (env, shift, addend))
+LOADS_SEGMENT(iret_protected, (void* env, int shift, int next), (env, shift, next))
+#undef LOADS_SEGMENT
+
 // The horizontal additions write their destination before they have read all of the source, which may be the same.
 #define HORIZONTAL(name, size)                                                    \
   void __real_helper_##name##_x86_64(void* env, void* to, const void* from);      \
@@ -132,6 +150,11 @@ void setDirty(CPUState* cpu, uint64_t page) { tlb_set_dirty_x86_64(cpu, page); }
 void dropTranslations(uc_engine* uc, uint64_t physicalPage) {
   tb_invalidate_phys_range_x86_64(uc, physicalPage, physicalPage + PAGE);
 }
+namespace {
+uint32_t& nextBlock(CPUState* cpu) { return *reinterpret_cast<uint32_t*>(reinterpret_cast<char*>(cpu) + offset::cpuNextBlock); }
+}  // namespace
+void nextBlockAlone(CPUState* cpu) { nextBlock(cpu) = 1; }
+void forgetAlone(CPUState* cpu) { nextBlock(cpu) = 0xffffffffu; }
 void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr) {
   uc_emu_stop(uc);
   if (retaddr) cpu_restore_state_x86_64(cpu, retaddr, true);

@@ -21,6 +21,7 @@ struct snippet {
   uint64_t regs[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8 to r15 */
   uint32_t flags, offset, length;
   uint8_t code[36];
+  uint16_t selectors[4]; /* ds es fs gs, in 32-bit code */
 };
 struct result {
   uint32_t signal, trap, error, spare;
@@ -100,7 +101,8 @@ static void next(ucontext_t *u) {
   fx[0] = 0x7f, fx[1] = 0x03, fx[24] = 0x80, fx[25] = 0x1f;
   for (int i = 0; i < 256; i++) fx[160 + i] = (uint8_t)(i * 37 + 5);
 #else
-  g[REG_CS] = 0x23, g[REG_SS] = 0x2b, g[REG_DS] = 0x2b, g[REG_ES] = 0x2b, g[REG_FS] = 0, g[REG_GS] = 0;
+  g[REG_CS] = 0x23, g[REG_SS] = 0x2b, g[REG_DS] = now.selectors[0], g[REG_ES] = now.selectors[1];
+  g[REG_FS] = now.selectors[2], g[REG_GS] = now.selectors[3];
   u->uc_mcontext.fpregs = 0;
 #endif
 }
@@ -139,7 +141,27 @@ static void on_signal(int number, siginfo_t *info, void *context) {
   next(u);
 }
 
+#ifdef __i386__
+#include <asm/ldt.h>
+/* As `localDescriptors` in snippets.ts. */
+static int make_ldt(void) {
+  static const struct user_desc entries[] = {
+      {0, DATA, 0xfff, 1, 0, 0, 0, 0, 1},   {1, DATA, 0x17ff, 1, 0, 1, 0, 0, 1}, {2, DATA, 0xfff, 1, 1, 0, 0, 0, 1},
+      {3, 0, 0xfffff, 1, 2, 1, 1, 0, 1},    {4, 0, 0xfffff, 1, 2, 0, 1, 0, 1},   {5, DATA, 0x7ff, 0, 1, 0, 0, 0, 1},
+      {6, 0, 0xfffff, 1, 0, 0, 1, 0, 1},    {7, 0, 0x600, 1, 0, 0, 1, 0, 1},
+  };
+  for (unsigned i = 0; i < sizeof entries / sizeof *entries; i++) {
+    struct user_desc d = entries[i];
+    if (syscall(SYS_modify_ldt, 0x11, &d, sizeof d)) return 1;
+  }
+  return 0;
+}
+#else
+static int make_ldt(void) { return 0; }
+#endif
+
 int main(void) {
+  if (make_ldt()) return 9;
   int memory = (int)syscall(SYS_memfd_create, "code", 0);
   if (memory < 0 || ftruncate(memory, 0x2000)) return 2;
   code = mmap(0, 0x2000, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);

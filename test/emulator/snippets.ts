@@ -3,6 +3,8 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type CpuContext, Reg, StopKind } from "../../emulator/cpu.ts";
+import { toDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
+import type { MachineOptions } from "../../emulator/machine.ts";
 import { type Bits, CODE, close, DATA, type Guest, newGuest, STACK } from "./guest.ts";
 
 const STACK_LOW = STACK - 0x4000;
@@ -15,6 +17,8 @@ export interface Snippet {
   /** Where it lies in the two pages of code. */
   readonly offset: number;
   readonly code: Uint8Array;
+  /** DS, ES, FS and GS of 32-bit code; flat and null when left out. */
+  readonly selectors?: readonly [number, number, number, number];
 }
 
 /** How the first instruction ended. */
@@ -84,6 +88,52 @@ export function snippet(random: (below: number) => number, bits: Bits): Snippet 
   };
 }
 
+const localDescriptor = (base_addr: number, limit: number, kind: Partial<UserDesc> = {}): UserDesc => ({
+  entry_number: 0,
+  base_addr,
+  limit,
+  seg_32bit: true,
+  contents: 0,
+  read_exec_only: false,
+  limit_in_pages: false,
+  seg_not_present: false,
+  useable: true,
+  lm: false,
+  ...kind,
+});
+
+/** The LDT of 32-bit snippets, as in native-snippets.c: limits, read-only, expand-down, code. */
+const localDescriptors: readonly UserDesc[] = [
+  localDescriptor(DATA, 0xfff),
+  localDescriptor(DATA, 0x17ff, { read_exec_only: true }),
+  localDescriptor(DATA, 0xfff, { contents: 1 }),
+  localDescriptor(0, 0xfffff, { contents: 2, read_exec_only: true, limit_in_pages: true }),
+  localDescriptor(0, 0xfffff, { contents: 2, limit_in_pages: true }),
+  localDescriptor(DATA, 0x7ff, { contents: 1, seg_32bit: false }),
+  localDescriptor(0, 0xfffff, { limit_in_pages: true }),
+  localDescriptor(0, 0x600, { limit_in_pages: true }),
+];
+
+/** A snippet of 32-bit code whose segments are often not flat. */
+export function segmentSnippet(random: (below: number) => number): Snippet {
+  const plain = snippet(random, 32);
+  const selector = (other: number): number => (random(3) === 0 ? other : (random(localDescriptors.length) << 3) | 7);
+  const code = [...plain.code];
+  if (random(2) === 0) code.unshift([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65][random(6)] ?? 0x64);
+  const registers = plain.registers.map((value, i) => {
+    if (i === 4 || random(4) === 0) return value;
+    // Offsets around the limits.
+    return BigInt([0xff0, 0x1000, 0x17f0, 0x7f0, 0, 0xfff0, 0x800][random(7)] ?? 0) + BigInt(random(32));
+  });
+  const length = Math.min(code.length, 0x2000 - plain.offset);
+  return {
+    ...plain,
+    registers,
+    code: Uint8Array.from(code.slice(0, length)),
+    selectors: [selector(0x2b), selector(0x2b), selector(0), selector(0)],
+  };
+}
+
 function digest(bytes: Uint8Array): number {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   let h = 1;
@@ -115,14 +165,18 @@ export class SnippetGuest {
   readonly #code = new Uint8Array(CODE_SIZE).fill(0xcc);
   readonly #scratch = new Uint8Array(0x5000);
 
-  constructor(bits: Bits) {
+  constructor(bits: Bits, options?: MachineOptions) {
     this.#bits = bits;
-    this.guest = newGuest(bits);
+    this.guest = newGuest(bits, options);
     const { cpu } = this.guest;
     if (bits === 64) {
       cpu.fxrstor(startImage());
       cpu.privileged.fsBase = 0x1000n;
       cpu.privileged.gsBase = 0x2000n;
+    }
+    if (bits === 32) {
+      cpu.privileged.ldtSize = localDescriptors.length;
+      for (const [i, d] of localDescriptors.entries()) cpu.privileged.setLdtEntry(i, toDescriptor(d));
     }
     this.#start = cpu.saveContext();
   }
@@ -143,6 +197,11 @@ export class SnippetGuest {
     space.memory.write(STACK_LOW, this.#stack);
     for (const [i, value] of s.registers.entries()) cpu.setRegBig(i, value);
     cpu.setReg(Reg.rip, CODE + s.offset);
+    for (const [i, name] of (["ds", "es", "fs", "gs"] as const).entries()) {
+      // What does not load becomes null, as when Linux returns from a signal.
+      const { privileged } = cpu;
+      if (s.selectors && !privileged.loadSelector(name, s.selectors[i] ?? 0)) privileged.loadSelector(name, 0);
+    }
   }
 
   /** Runs the first instruction. */
@@ -178,7 +237,7 @@ export class SnippetGuest {
   }
 }
 
-const IN = 16 * 8 + 12 + 36;
+const IN = 16 * 8 + 12 + 36 + 8;
 const OUT = 16 + 16 + 16 * 8 + 16 + 512;
 
 /** The program that runs snippets on the host, or undefined where it cannot be built or run. */
@@ -211,6 +270,8 @@ export function runNatively(runner: string, bits: Bits, snippets: readonly Snipp
     input.writeUInt32LE(s.offset, at + 132);
     input.writeUInt32LE(s.code.length, at + 136);
     input.set(s.code, at + 140);
+    for (const [i, value] of (s.selectors ?? [0x2b, 0x2b, 0, 0]).entries())
+      input.writeUInt16LE(value, at + 176 + 2 * i);
   }
   const run = spawnSync(runner, { input, maxBuffer: OUT * snippets.length + 1024 });
   if (run.status !== 0 || run.stdout.length !== OUT * snippets.length) {
