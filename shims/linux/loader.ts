@@ -69,6 +69,21 @@ export interface Loaded {
   readonly personality: number;
 }
 
+/** How far libraries and position-independent programs lie from where they would without randomness, in pages. */
+interface Places {
+  readonly mmap: number;
+  readonly pie: number;
+}
+
+/**
+ * Drawn anew from the start of their stream, so that all programs of a run find their libraries at the same addresses: the engine
+ * has that code translated already, and a small program starts ten times faster.
+ */
+function drawPlaces(kernel: Kernel, abi: Abi, layout: Layout): Places {
+  const random = kernel.random.stream(`places ${abi.name}`);
+  return { mmap: random.below(layout.mmapRandom), pie: random.below(layout.mmapRandom) };
+}
+
 const down = (address: number): number => address - (address % PAGE);
 const up = (address: number): number => Math.ceil(address / PAGE) * PAGE;
 
@@ -115,10 +130,11 @@ export function loadProgram(options: LoadOptions): Loaded {
     const gap =
       Math.min(Math.max(options.stackLimit, 128 * MIB), (abi.userEnd / 6) * 5) +
       (layout.stackRandom + STACK_GUARD_PAGES) * PAGE;
-    const mmapBase = down(abi.userEnd - gap - random.below(layout.mmapRandom) * PAGE);
+    const places = drawPlaces(kernel, abi, layout);
+    const mmapBase = down(abi.userEnd - gap - places.mmap * PAGE);
 
     const mapper = new Mapper(space, abi, mmapBase, options.root, legacy);
-    const bias = mainBias(mapper, program, layout, random);
+    const bias = mainBias(mapper, program, layout, places);
     const end = mapper.map(program.main, bias);
     let base = 0;
     let entry = image.entry + bias;
@@ -171,11 +187,11 @@ function headerAddress(image: ElfImage, bias: number): number {
   return holder === undefined ? 0 : image.phoff - holder.offset + holder.vaddr + bias;
 }
 
-function mainBias(mapper: Mapper, program: Program, layout: Layout, random: RandomStream): number {
+function mainBias(mapper: Mapper, program: Program, layout: Layout, places: Places): number {
   const { image } = program.main;
   if (image.type === "exec") return 0;
   if (program.interpreter === undefined) return mapper.anywhere(image);
-  const base = layout.pieBase + random.below(layout.mmapRandom) * PAGE;
+  const base = layout.pieBase + places.pie * PAGE;
   return base - (base % image.alignment) - image.span.start;
 }
 

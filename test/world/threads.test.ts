@@ -1,8 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { debianRoots, fixtures, guest, native, recorded, same } from "./harness.ts";
 
-// Left out as long as the shim answers `clone` with ENOSYS.
-describe.skip("guests with threads (left out: the shim has no clone yet)", () => {
+describe("guests with threads", () => {
   test.each(fixtures("tls").filter((f) => f.tags.includes("threads")))("$name", (fixture) => {
     expect(guest(fixture.file, fixture.args)).toEqual({ stdout: recorded(fixture), stderr: "", status: 0 });
   });
