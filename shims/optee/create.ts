@@ -1,5 +1,4 @@
 /** Makes the memory of a new instance: TLS, the TA itself, its stack. */
-import { PROT_READ, PROT_WRITE } from "../../emulator/memory.ts";
 import { PAGE_SIZE } from "../../emulator/physical-memory.ts";
 import { PrivateArea } from "./areas.ts";
 import type { TaBinary } from "./binary.ts";
@@ -30,8 +29,7 @@ export function createInstance(tee: Tee, binary: TaBinary, id: number, map: bool
     const layout = layOutTls(binaries);
     const permanent = { permanent: true };
     const stackBytes = Math.max(STACK_BYTES, pageUp(binary.stackSize));
-    const pads = { padBegin: PAGE_SIZE, padEnd: PAGE_SIZE };
-    const stack = memory.mapPrivate(stackBytes, PROT_READ | PROT_WRITE, new PrivateArea("[stack]", permanent), pads);
+    const stack = memory.mapGuarded(stackBytes, new PrivateArea("[stack]", permanent));
     const tls = mapTls(tee, memory, layout);
     const instance = new Instance(id, binary, memory, tls, stack + stackBytes);
     if (map) {
@@ -56,10 +54,7 @@ export function createInstance(tee: Tee, binary: TaBinary, id: number, map: bool
 function mapTls(tee: Tee, memory: TaMemory, layout: TlsLayout): TaTls {
   const below = pageUp(layout.size);
   const area = new PrivateArea("[tls]", { permanent: true });
-  const start = memory.mapPrivate(below + PAGE_SIZE, PROT_READ | PROT_WRITE, area, {
-    padBegin: PAGE_SIZE,
-    padEnd: PAGE_SIZE,
-  });
+  const start = memory.mapGuarded(below + PAGE_SIZE, area);
   const base = start + below;
   if (tee.zeroTls) return { base, canary: 0n };
   const random = new DataView(Uint8Array.from(tee.entropy.bytes(16)).buffer);

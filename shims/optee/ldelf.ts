@@ -1,7 +1,6 @@
 /** Loads a TA by a real ldelf, OP-TEE's own loader, which runs as a guest and asks for its mappings by system calls. */
 import { parseElf } from "../../emulator/elf.ts";
 import { ElfSymbols } from "../../emulator/elf-symbols.ts";
-import { PROT_READ, PROT_WRITE } from "../../emulator/memory.ts";
 import { PrivateArea } from "./areas.ts";
 import type { TaBinary } from "./binary.ts";
 import { Call } from "./call.ts";
@@ -48,7 +47,7 @@ export function loadByLdelf(tee: Tee, userMode: UserMode, table: CallTable, ldel
   const { memory } = instance;
   const loaded = loadTa(memory, [ldelf], layOutTls([]), 0, { permanent: true });
   const area = new PrivateArea("[ldelf stack]", { permanent: true });
-  const stack = memory.mapPrivate(STACK_BYTES, PROT_READ | PROT_WRITE, area, { padBegin: 1, padEnd: 1 });
+  const stack = memory.mapGuarded(STACK_BYTES, area);
   const arg = stack + STACK_BYTES - ARG_BYTES;
   memory.guest.write(arg, uuidToBytes(instance.uuid));
   instance.modules = loaded.modules;

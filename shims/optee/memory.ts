@@ -59,6 +59,14 @@ export class TaMemory {
     return start;
   }
 
+  /** Maps zeroed private memory that is never adjacent to anything: an access beyond it is a fault. */
+  mapGuarded(length: number, area: PrivateArea): number {
+    const guard = new PrivateArea("[guard]", { permanent: true });
+    const start = this.mapPrivate(pageUp(length) + 2 * PAGE_SIZE, 0, guard) + PAGE_SIZE;
+    this.space.map(start, pageUp(length), PROT_READ | PROT_WRITE, { backing: area });
+    return start;
+  }
+
   /** Maps zeroed memory that the TA may pass to others. */
   mapShareable(length: number, place: Placement = {}): number {
     const start = this.#place(length, place);

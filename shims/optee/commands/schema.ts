@@ -31,7 +31,8 @@ function param(type: string, properties: object, rest: object = {}): object {
   };
 }
 
-const values = { value_a: word64, value_b: word64 };
+const word = { $ref: "#/definitions/word64" } as const;
+const values = { value_a: word, value_b: word };
 const args = {
   type: "array",
   maxItems: 4,
@@ -78,7 +79,7 @@ const expect = {
 
 const common = {
   session: { description: 'the session\'s name; "default" when left out', type: "string", minLength: 1 },
-  expect,
+  expect: { $ref: "#/definitions/expect" },
   comment: { type: "string" },
 };
 const timeout = {
@@ -119,6 +120,9 @@ export const commandSchema = {
     },
   ],
   definitions: {
+    word64,
+    args,
+    expect,
     list: { type: "array", items: { $ref: "#/definitions/command" } },
     command: {
       type: "object",
@@ -126,9 +130,16 @@ export const commandSchema = {
       required: ["func_id"],
       oneOf: [
         // LiteBox takes cmd_id and args everywhere, so they are allowed where they mean nothing.
-        call("open_session", { ta: { type: "string" }, client, args, ...command, ...common, ...timeout }),
-        call("invoke_command", { args, ...command, ...common, ...timeout }),
-        call("close_session", { args, ...command, ...common }),
+        call("open_session", {
+          ta: { type: "string" },
+          client,
+          args: { $ref: "#/definitions/args" },
+          ...command,
+          ...common,
+          ...timeout,
+        }),
+        call("invoke_command", { args: { $ref: "#/definitions/args" }, ...command, ...common, ...timeout }),
+        call("close_session", { args: { $ref: "#/definitions/args" }, ...command, ...common }),
         call("request_cancellation", common),
         call(
           "repeat",
