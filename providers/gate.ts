@@ -10,6 +10,9 @@ import { type DeskToken, type MisuseKind, TokenDesk } from "./token-desk.ts";
 /** How the gate executes a granted token for a thread. Whatever it does, the desk keeps the token's rules. */
 export type TokenExecution = (token: DeskToken, thread: number) => Result;
 
+/** Requests that change nothing, so that the state after them need not be read. */
+const READS: ReadonlySet<Request["kind"]> = new Set(["GetFsBase", "GetGsBase", "GetThreadArea"]);
+
 const atOnce: TokenExecution = (token, thread) => token.execute(thread);
 
 export interface GateOptions {
@@ -97,7 +100,8 @@ export class Gate {
     const before = captureState(this.#platformOf(asker.thread), request);
     const { outcome, provider } = this.#execute(request, asker, decision);
     const granted = outcome.kind !== "denied";
-    const after = granted ? captureState(this.#platformOf(asker.thread), request) : before;
+    const changes = granted && !READS.has(request.kind);
+    const after = changes ? captureState(this.#platformOf(asker.thread), request) : before;
     const { thread, pc, call } = asker;
     // Written out without spreading: this is what a ledger costs each call.
     this.ledger.append({
