@@ -8,6 +8,8 @@
 using shimbed::currentEngine;
 using shimbed::Engine;
 
+#if SHIMBED_STATIC_UNICORN
+
 extern "C" {
 void tlb_set_page_x86_64(CPUState*, uint64_t vaddr, uint64_t paddr, int prot, int mmuIdx, uint64_t size);
 void tlb_set_dirty_x86_64(CPUState*, uint64_t vaddr);
@@ -162,3 +164,22 @@ void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr) {
 }
 
 }  // namespace shimbed::internals
+
+#else
+
+// The shared library shows none of this, and Engine::open says so before anything is called.
+namespace shimbed::internals {
+
+void* firstRegion(uc_engine*) { std::abort(); }
+void flushTlb(CPUState*) { std::abort(); }
+void flushTlbPage(CPUState*, uint64_t) { std::abort(); }
+void setPage(CPUState*, uint64_t, uint64_t, int, int) { std::abort(); }
+void setDirty(CPUState*, uint64_t) { std::abort(); }
+void nextBlockAlone(CPUState*) { std::abort(); }
+void forgetAlone(CPUState*) { std::abort(); }
+void dropTranslations(uc_engine*, uint64_t) { std::abort(); }
+void leave(CPUState*, uc_engine*, uintptr_t) { std::abort(); }
+
+}  // namespace shimbed::internals
+
+#endif

@@ -259,6 +259,23 @@ describe("snapshots", () => {
   });
 });
 
+test("alarms in the middle of a run change nothing in it", () => {
+  const native = loadNative();
+  const source = `mov ecx, 10000000; 1: inc qword ptr [${DATA}]; mov rdx, [${DATA}]; add rbx, rdx; dec ecx; jnz 1b; ud2`;
+  const g = guest(64, source);
+  let interruptions = 0;
+  let stop = {};
+  do {
+    native.alarm(1 + (interruptions % 3));
+    stop = runGuest(g);
+    native.alarm(0);
+    interruptions++;
+  } while ("what" in stop && stop.what === "interrupted");
+  expect(stop).toMatchObject({ vector: 6 });
+  expect(interruptions).toBeGreaterThan(1);
+  expect(g.cpu.regBig(Reg.rbx)).toBe(50_000_005_000_000n);
+});
+
 test("rdtsc goes its own way, the same in every run", () => {
   const values = [0, 1].map(() => {
     const g = guest(64, "rdtsc; mov ebx, eax; rdtscp; mov esi, ecx; syscall");
