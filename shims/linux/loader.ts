@@ -10,6 +10,7 @@ import type { Executable, Program } from "./program.ts";
 import type { RandomStream } from "./random.ts";
 import { buildStack, stringBytes } from "./stack.ts";
 import type { Kernel } from "./task.ts";
+import { VDSO_BYTES } from "./vdso.ts";
 import { fail } from "./vfs/error.ts";
 import type { Entry } from "./vfs/inode.ts";
 import { pathOf } from "./vfs/walk.ts";
@@ -143,6 +144,8 @@ export function loadProgram(options: LoadOptions): Loaded {
       mapper.map(program.interpreter, base);
       entry = program.interpreter.image.entry + base;
     }
+    const vdsoAt = space.find(VDSO_BYTES, PAGE, mmapBase);
+    const { vdso, vsyscall } = vdsoAt < 0 ? { vdso: 0, vsyscall: 0 } : kernel.vdso.map(space, abi, vdsoAt);
     const staticPie = image.type === "dyn" && program.interpreter === undefined;
     const startBrk = (staticPie ? STATIC_PIE_BRK[abi.name] : up(end)) + random.below(layout.brkRandom) * PAGE;
 
@@ -166,11 +169,12 @@ export function loadProgram(options: LoadOptions): Loaded {
       phnum: image.phnum,
       base,
       entry: image.entry + bias,
-      vdso: 0,
-      vsyscall: 0,
+      vdso,
+      vsyscall,
       shift: random.below(512) * 16,
     });
     const mm = new Mm({ space, abi, mmapBase, startBrk, startStack: stack.sp, ...stack });
+    if (vdso !== 0) kernel.vdso.note(mm, vdso);
     return { mm, entry, sp: stack.sp, personality: legacy ? READ_IMPLIES_EXEC : 0 };
   } catch (error) {
     space.close();

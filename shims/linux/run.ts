@@ -6,7 +6,9 @@ import { setImmediate, setTimeout } from "node:timers/promises";
 import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { strike } from "../../providers/host-events.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
+import { abortCriticalSection } from "./rseq.ts";
 import type { ExitStatus, Kernel, Task } from "./task.ts";
+import { emulateVsyscall } from "./vsyscall.ts";
 
 export interface RunLimits {
   /** Wall-clock seconds. */
@@ -25,6 +27,8 @@ export type RunEnd =
   /** Every task waits and nothing will ever wake one; a line for each says on what. */
   | { readonly kind: "deadlock"; readonly waiting: readonly string[] };
 
+/** As a number, which is exact for its start. */
+const VSYSCALL_PAGE = 2 ** 64 - 0xa0_0000;
 /** Blocks between two looks at the wall clock, some tens of ms. */
 const SLICE_BLOCKS = 2_000_000;
 /** First and longest pause between two looks at host input, ms. */
@@ -33,6 +37,11 @@ const POLL_LONGEST = 16;
 /** Host signals and timers get their chance after so many turns. */
 const TURNS_BETWEEN_YIELDS = 64;
 const NS_PER_MS = 1e6;
+/**
+ * How long processes may go on that the first one has left behind, before they are ended with the run: long enough for background
+ * jobs, but a daemon does not keep the run from ending. Virtual ns, real ns, blocks.
+ */
+const LINGER = { virtual: 3600e9, host: 10e9, blocks: 1e9 } as const;
 
 /** Runs all tasks of `kernel` until the first process has ended and no task is left that could still run. */
 export async function run(kernel: Kernel, limits: RunLimits = {}): Promise<RunEnd> {
@@ -46,6 +55,9 @@ class Runner {
   readonly #signal: { readonly aborted: boolean } | undefined;
   #blocksLeft: number;
   #interrupted = false;
+  /** When, and with how many blocks left, what the first process has left behind is ended; undefined while that one lives. */
+  #linger: { readonly until: number; readonly blocks: number } | undefined;
+  #blocks = 0;
 
   constructor(kernel: Kernel, limits: RunLimits) {
     this.#kernel = kernel;
@@ -65,6 +77,7 @@ class Runner {
       if (this.#blocksLeft <= 0) return { kind: "blocks" };
       if (Date.now() >= this.#wallDeadline) return { kind: "timeout" };
       const now = clock.now();
+      if (kernel.first?.ended && this.#isOver(now)) return { kind: "ended", status: this.#firstStatus() };
       if (now >= signals.nextTimer()) signals.runTimers(now);
       scheduler.expire(now);
       const task = scheduler.next(last);
@@ -76,6 +89,10 @@ class Runner {
       }
       this.#switchTo(task);
       if (!this.#dispatcher.resume(task)) continue;
+      if (task.preempted) {
+        task.preempted = false;
+        abortCriticalSection(task);
+      }
       // Sent while it was not in the CPU, by another task or a timer.
       if (!task.dead && task.wait === undefined && signals.interrupts(task)) signals.deliver(task, undefined);
       if (!task.dead && task.wait === undefined) {
@@ -88,6 +105,7 @@ class Runner {
       }
       if (!task.dead && task.wait === undefined) {
         scheduler.ready(task);
+        task.preempted = true;
         last = task;
       }
       if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0) {
@@ -96,6 +114,17 @@ class Runner {
         await setImmediate();
       }
     }
+  }
+
+  #firstStatus(): ExitStatus {
+    return this.#kernel.first?.status ?? { kind: "exited", code: 0 };
+  }
+
+  /** The first process has ended: true when what it left behind has had its time. */
+  #isOver(now: number): boolean {
+    const span = this.#kernel.clock.virtual ? LINGER.virtual : LINGER.host;
+    this.#linger ??= { until: now + span, blocks: this.#blocks + LINGER.blocks };
+    return now >= this.#linger.until || this.#blocks >= this.#linger.blocks;
   }
 
   #switchTo(task: Task): void {
@@ -113,7 +142,8 @@ class Runner {
     const { scheduler, signals } = this.#kernel;
     const timed =
       scheduler.nextDeadline !== Number.POSITIVE_INFINITY || signals.nextTimer() !== Number.POSITIVE_INFINITY;
-    let budget = scheduler.readyCount > 0 || scheduler.onHost > 0 || timed ? turn : -1;
+    const ends = scheduler.readyCount > 0 || scheduler.onHost > 0 || timed || this.#linger !== undefined;
+    let budget = ends ? turn : -1;
     if (this.#wallDeadline !== Number.POSITIVE_INFINITY && budget < 0) budget = SLICE_BLOCKS;
     if (this.#blocksLeft !== Number.POSITIVE_INFINITY) {
       budget = budget < 0 ? Math.min(this.#blocksLeft, SLICE_BLOCKS) : Math.min(budget, this.#blocksLeft);
@@ -146,6 +176,7 @@ class Runner {
         if (budget >= 0) {
           clock.ran(used);
           this.#blocksLeft -= used;
+          this.#blocks += used;
           turn -= used;
           budget -= used;
         }
@@ -235,6 +266,9 @@ class Runner {
       });
       return;
     }
+    if (access === "fetch" && address >= VSYSCALL_PAGE) {
+      if (emulateVsyscall(task, cpu.stopAddressExact, this.#dispatcher)) return;
+    }
     const page = task.process.mm.space.resolve(address, access);
     if (page === "ok" || this.#repaired(task, vector)) return;
     const errorCode = cpu.stopErrorCode;
@@ -253,16 +287,13 @@ class Runner {
   async #idle(): Promise<RunEnd | undefined> {
     const kernel = this.#kernel;
     const { scheduler, clock, signals } = kernel;
-    const { first } = kernel;
-    if (kernel.tasks.size === 0) {
-      return { kind: "ended", status: first?.status ?? { kind: "exited", code: 0 } };
-    }
+    if (kernel.tasks.size === 0) return { kind: "ended", status: this.#firstStatus() };
     const deadline = Math.min(scheduler.nextDeadline, signals.nextTimer());
     if (scheduler.onHost > 0 && (await this.#awaitHost(deadline))) return undefined;
     if (this.#signal?.aborted || Date.now() >= this.#wallDeadline) return undefined;
     if (deadline === Number.POSITIVE_INFINITY) {
       // What is left behind a program that has ended would sleep for ever: the run is over.
-      if (first?.status !== undefined && first.ended) return { kind: "ended", status: first.status };
+      if (kernel.first?.ended) return { kind: "ended", status: this.#firstStatus() };
       return { kind: "deadlock", waiting: [...scheduler.parked].map(describe) };
     }
     if (clock.virtual) clock.jump(deadline);

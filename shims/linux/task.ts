@@ -13,6 +13,7 @@ import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
 import { FutexTable, type PiFutex } from "./futex.ts";
 import { Identities } from "./identities.ts";
+import { Ipc } from "./ipc/ipc.ts";
 import type { Limits } from "./limits.ts";
 import type { Mm } from "./mm.ts";
 import { Network } from "./net/network.ts";
@@ -23,6 +24,7 @@ import type { SignalPort } from "./signal-port.ts";
 import { ProcessSignals, TaskSignals } from "./signals/state.ts";
 import type { Plan, Result, SyscallTable } from "./table.ts";
 import type { Tracer } from "./tracer.ts";
+import { Vdso } from "./vdso.ts";
 import type { FileTable, FsContext, Vfs } from "./vfs/vfs.ts";
 import { type Wait, WaitQueue } from "./wait.ts";
 
@@ -77,7 +79,9 @@ export class Kernel {
   readonly scheduler: Scheduler;
   readonly futexes: FutexTable;
   readonly identities = new Identities();
+  readonly vdso: Vdso;
   readonly net: Network;
+  readonly ipc: Ipc;
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
   readonly maxTasks: number;
@@ -108,7 +112,9 @@ export class Kernel {
     this.injectCall = options.injectCall;
     this.scheduler = new Scheduler(options.random.stream("schedule"));
     this.futexes = new FutexTable();
+    this.vdso = new Vdso(options.machine.physical);
     this.net = new Network(this);
+    this.ipc = new Ipc(this);
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
     this.maxMemory = options.maxMemory;
     this.maxTasks = options.maxTasks ?? MAX_TASKS;
@@ -291,6 +297,8 @@ export class Task {
   robustList = 0;
   compatRobustList = 0;
   rseq: Rseq | undefined;
+  /** Its turn was ended for others since it was last in its code: what rseq wants to know. */
+  preempted = false;
   pdeathsig = 0;
   /** Made without CLONE_FILES, CLONE_FS: a file table and paths of its own beside those of its process. */
   ownFiles: FileTable | undefined;

@@ -274,7 +274,7 @@ export const tlsCalls: readonly Row[] = [
   }),
   row("rseq", { x86_64: 334, i386: 386 }, [pointer, uintHex, rseqFlags, signatureKind], rseq, {
     family: "tls",
-    support: "registration and the CPU fields; critical sections are never interrupted inside a turn",
+    support: "there is one CPU and one node, so the fields are all 0",
   }),
 ];
 

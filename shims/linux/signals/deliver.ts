@@ -4,6 +4,7 @@ import { x86_64 } from "../abi.ts";
 import { Errno } from "../errno.ts";
 import { exitProcess } from "../exit.ts";
 import { Resource } from "../limits.ts";
+import { abortCriticalSection } from "../rseq.ts";
 import type { Process, Task } from "../task.ts";
 import { Wait } from "../wait.ts";
 import { enterSignalHandler } from "./frame.ts";
@@ -144,6 +145,7 @@ function handle(task: Task, info: SigInfo, action: Action, complain: Complain, f
   const { signals: own, process } = task;
   const { signal } = info;
   if (action.flags & SaFlag.SA_RESETHAND) process.signals.hand.reset(signal);
+  abortCriticalSection(task, signal);
   const failure = enterSignalHandler(task, info, action, own.saved ?? own.blocked, fault);
   own.saved = undefined;
   if (failure !== undefined) {

@@ -1,6 +1,7 @@
 import { Errno } from "../errno.ts";
 import { Resource } from "../limits.ts";
 import type { Kernel, Process, Task } from "../task.ts";
+import { VSYSCALL_LINE } from "../vsyscall.ts";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
 import type { Entry, FileSystem, Inode } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
@@ -89,7 +90,7 @@ export class ProcessDirectories {
       ["fd", this.#descriptors(process, (fd, file) => this.#descriptorLink(process, fd, file))],
       ["fdinfo", this.#descriptors(process, (_, file) => text(() => descriptorText(file), 0o400))],
       ["limits", text(() => limitsText(process))],
-      ["maps", text(() => mapsText(process.mm.space))],
+      ["maps", text(() => mapsText(process.mm.space) + (process.abi.word === 8 ? VSYSCALL_LINE : ""))],
       ["mountinfo", text(() => mountInfoText(this.#kernel.vfs, process.fs.root))],
       ["mounts", text(() => mountsText(this.#kernel.vfs, process.fs.root))],
       ["oom_score", text(() => "0\n")],
