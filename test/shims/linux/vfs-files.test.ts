@@ -204,7 +204,10 @@ describe("/proc", () => {
     guest = new FileGuest();
     const { pid } = guest.process;
     expect(guest.readLink("/proc/self")).toBe(String(pid));
-    expect(guest.readFile("/proc/self/maps")).toBe("00100000-00500000 rw-p 00000000 00:00 0 \n");
+    expect(guest.readFile("/proc/self/maps")).toBe(
+      "00100000-00500000 rw-p 00000000 00:00 0 \n" +
+        "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n",
+    );
     expect(guest.readFile(`/proc/${pid}/status`)).toMatch(new RegExp(`^Pid:\\t${pid}$`, "m"));
     expect(guest.readFile("/proc/self/stat").split(" ")).toHaveLength(52);
     expect(guest.readFile("/proc/self/limits")).toMatch(/^Max open files {12}1024 {17}1048576 {14}files {5}$/m);
