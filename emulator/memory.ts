@@ -340,4 +340,11 @@ export class SharedPages implements Backing {
     }
     return frame;
   }
+
+  /** Gives the pages back. A mapping that still shows some keeps those. */
+  release(): void {
+    for (const frame of this.#frames.values()) this.#physical.release(frame);
+    this.#frames.clear();
+    this.size = 0;
+  }
 }

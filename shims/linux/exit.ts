@@ -64,6 +64,7 @@ function endProcess(process: Process): void {
   process.ended = true;
   process.commonFiles.release();
   process.mm.release();
+  kernel.ipc.ended(process);
   kernel.tracer?.ended(process, status);
   orphan(process);
   hangUpOrphans(process);

@@ -6,17 +6,18 @@ export class ReadOnlyFile implements Backing {
   readonly dev: number;
   readonly ino: number;
   readonly file: unknown;
-  readonly #inner: Backing;
+  /** What it shows. */
+  readonly inner: Backing;
 
   constructor(inner: Backing) {
     this.name = inner.name;
     this.dev = inner.dev;
     this.ino = inner.ino;
     this.file = "file" in inner ? inner.file : undefined;
-    this.#inner = inner;
+    this.inner = inner;
   }
 
   frame(index: number): number {
-    return this.#inner.frame?.(index) ?? -1;
+    return this.inner.frame?.(index) ?? -1;
   }
 }

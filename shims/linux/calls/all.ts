@@ -11,6 +11,7 @@ import { futexCalls } from "./futex.ts";
 import { idCalls } from "./ids.ts";
 import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
+import { mqueueCalls } from "./mqueue.ts";
 import { openCalls } from "./open.ts";
 import { pathCalls } from "./path.ts";
 import { pidfdCalls } from "./pidfd.ts";
@@ -25,6 +26,10 @@ import { socketCalls } from "./socket.ts";
 import { socketMessageCalls } from "./socket-message.ts";
 import { statCalls } from "./stat.ts";
 import { systemCalls } from "./system.ts";
+import { messageQueueCalls } from "./sysv-msg.ts";
+import { semaphoreCalls } from "./sysv-sem.ts";
+import { sharedMemoryCalls } from "./sysv-shm.ts";
+import { ipcCalls } from "./sysvipc.ts";
 import { threadCalls } from "./thread.ts";
 import { timeCalls } from "./time.ts";
 import { timerCalls } from "./timer.ts";
@@ -44,6 +49,7 @@ const rows: readonly Row[] = [
   ...idCalls,
   ...ioctlCalls,
   ...memoryCalls,
+  ...mqueueCalls,
   ...openCalls,
   ...pathCalls,
   ...pidfdCalls,
@@ -58,6 +64,10 @@ const rows: readonly Row[] = [
   ...socketMessageCalls,
   ...statCalls,
   ...systemCalls,
+  ...messageQueueCalls,
+  ...semaphoreCalls,
+  ...sharedMemoryCalls,
+  ...ipcCalls,
   ...threadCalls,
   ...timeCalls,
   ...timerCalls,

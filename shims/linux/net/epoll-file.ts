@@ -125,7 +125,8 @@ export class EpollFile extends OpenFile {
   }
 
   /** Regular files, directories and memory devices are always ready and cannot be watched. */
-  static canWatch({ inode }: OpenFile): boolean {
+  static canWatch({ inode, readQueue }: OpenFile): boolean {
+    if (readQueue !== undefined) return true;
     if (inode.kind === S_IFREG || inode.kind === S_IFDIR) return false;
     const memory = inode.kind === S_IFCHR && majorOf(inode.rdev) === MEMORY_MAJOR;
     return !memory || minorOf(inode.rdev) === Minor.random;

@@ -61,6 +61,7 @@ export class FileTable {
     else this.#files[fd] = undefined;
     if (fd < this.#firstFree) this.#firstFree = fd;
     this.#closing(file, this);
+    file.flush();
     file.release();
     return 0;
   }

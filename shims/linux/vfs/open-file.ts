@@ -138,6 +138,9 @@ export abstract class OpenFile {
     this.inode.drop();
   }
 
+  /** A descriptor is closed, perhaps not the last one. */
+  flush(): void {}
+
   /** The last descriptor is gone. */
   protected closed(): void {}
 }

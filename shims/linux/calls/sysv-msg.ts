@@ -1,0 +1,169 @@
+/** System V message queues: msgget, msgsnd, msgrcv, msgctl (ipc/msg.c). */
+import { Errno } from "../errno.ts";
+import { MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR, MSGMAX, MSGMNB, MSGMNI } from "../ipc/messages.ts";
+import { msginfo, msqidDs, permOf } from "../ipc/structs.ts";
+import { IPC_INFO, IPC_NOWAIT, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
+import { choice, flags, int, type Kind, long, octal, pointer, size } from "../kinds.ts";
+import { long as longField } from "../structs.ts";
+import { type Row, row } from "../table.ts";
+import type { Task } from "../task.ts";
+import { fileCall } from "../vfs/call-context.ts";
+import { fail } from "../vfs/error.ts";
+import { Wait, type WaitQueue } from "../wait.ts";
+import { ipcKey } from "./sysv-shm.ts";
+
+const MSG_STAT = 11;
+const MSG_INFO = 12;
+const MSG_STAT_ANY = 13;
+const MSGSSZ = 16;
+const NO_RESTART = -Errno.ERESTARTNOHAND;
+
+export const msgget = fileCall((task, key, given) => {
+  const { table } = task.kernel.ipc.messages;
+  return table.get(
+    task,
+    key,
+    given,
+    () => {},
+    (making) => new MessageQueue(making),
+  );
+});
+
+/** Tries until it works, the queue goes, or a signal comes. Like the kernel's, the calls are not restarted after a handler. */
+function until(queue: MessageQueue, on: WaitQueue, attempt: () => number | undefined): number | Wait {
+  const whole = (): number | undefined => (queue.removed ? -Errno.EIDRM : attempt());
+  return whole() ?? new Wait({ queues: [on], attempt: whole, interrupted: () => NO_RESTART });
+}
+
+const tooLong = (task: Task, bytes: number): boolean => bytes >= (task.abi.word === 8 ? 2 ** 63 : 2 ** 31);
+
+export const msgsnd = fileCall((task, id, at, bytes, given) => {
+  const { memory, abi, process, kernel } = task;
+  const type = longField.read(memory, at, abi);
+  if (bytes > MSGMAX || id < 0) fail(Errno.EINVAL, "more than 8192 bytes, or a negative number");
+  if (type < 1) fail(Errno.EINVAL, "the type of a message is positive");
+  const text = memory.bytes(at + abi.word, bytes).slice();
+  const queue = kernel.ipc.messages.table.find(id);
+  queue.demand(process.cred, IPC_W);
+  return until(queue, queue.left, () => {
+    const result = queue.send({ type, text }, process.pid, nowSeconds(task));
+    return result === -Errno.EAGAIN && !(given & IPC_NOWAIT) ? undefined : result;
+  });
+});
+
+export const msgrcv = fileCall((task, id, at, bytes, type, given) => {
+  const { memory, abi, process, kernel } = task;
+  if (id < 0 || tooLong(task, bytes)) fail(Errno.EINVAL, "a negative number");
+  if (given & MSG_COPY) {
+    if (given & MSG_EXCEPT || !(given & IPC_NOWAIT)) fail(Errno.EINVAL, "MSG_COPY goes with IPC_NOWAIT alone");
+  }
+  const queue = kernel.ipc.messages.table.find(id);
+  queue.demand(process.cred, IPC_R);
+  return until(queue, queue.arrived, () => {
+    const index = queue.find(type, given);
+    const message = queue.messages[index];
+    if (message === undefined) return given & IPC_NOWAIT ? -Errno.ENOMSG : undefined;
+    const { text } = message;
+    if (text.length > bytes && !(given & MSG_NOERROR)) return -Errno.E2BIG;
+    if (!(given & MSG_COPY)) queue.take(index, process.pid, nowSeconds(task));
+    longField.write(memory, at, message.type, abi);
+    const count = Math.min(bytes, text.length);
+    memory.write(at + abi.word, text.subarray(0, count));
+    return count;
+  });
+});
+
+function writeStat(task: Task, queue: MessageQueue, at: number): void {
+  const value = {
+    msg_perm: permOf(queue),
+    msg_stime: queue.sendTime,
+    msg_rtime: queue.receiveTime,
+    msg_ctime: queue.changeTime,
+    msg_cbytes: queue.bytes,
+    msg_qnum: queue.messages.length,
+    msg_qbytes: queue.limit,
+    msg_lspid: queue.sendPid,
+    msg_lrpid: queue.receivePid,
+    unused4: 0,
+    unused5: 0,
+  };
+  msqidDs.write(task.memory, at, value, task.abi);
+}
+
+function info(task: Task, current: boolean, at: number): number {
+  const { table } = task.kernel.ipc.messages;
+  let count = 0;
+  let bytes = 0;
+  for (const queue of table.values()) {
+    count += queue.messages.length;
+    bytes += queue.bytes;
+  }
+  const value = {
+    msgpool: current ? table.size : Math.floor((MSGMNI * MSGMNB) / 1024),
+    msgmap: current ? count : MSGMNB,
+    msgmax: MSGMAX,
+    msgmnb: MSGMNB,
+    msgmni: MSGMNI,
+    msgssz: MSGSSZ,
+    msgtql: current ? bytes : MSGMNB,
+    msgseg: 0xffff,
+  };
+  msginfo.write(task.memory, at, value, task.abi);
+  return table.highest;
+}
+
+export const msgctl = fileCall((task, id, command, at) => {
+  const { kernel, process, memory, abi } = task;
+  const { cred } = process;
+  const { messages } = kernel.ipc;
+  const { table } = messages;
+  if (id < 0 || command < 0) fail(Errno.EINVAL, "a negative number");
+  switch (command) {
+    case IPC_INFO:
+    case MSG_INFO:
+      return info(task, command === MSG_INFO, at);
+    case IPC_STAT:
+    case MSG_STAT:
+    case MSG_STAT_ANY: {
+      const queue = command === IPC_STAT ? table.find(id) : table.at(id);
+      if (command !== MSG_STAT_ANY) queue.demand(cred, IPC_R);
+      writeStat(task, queue, at);
+      return command === IPC_STAT ? 0 : queue.id;
+    }
+    case IPC_SET: {
+      const { msg_perm, msg_qbytes } = msqidDs.read(memory, at, abi);
+      const queue = table.find(id);
+      queue.demandOwner(cred);
+      if (msg_qbytes > MSGMNB && !cred.superuser) fail(Errno.EPERM, "more than 16384 bytes need CAP_SYS_RESOURCE");
+      queue.change(msg_perm, nowSeconds(task));
+      queue.limit = msg_qbytes;
+      queue.left.wake();
+      return 0;
+    }
+    case IPC_RMID: {
+      const queue = table.find(id);
+      queue.demandOwner(cred);
+      messages.remove(queue);
+      return 0;
+    }
+  }
+  return fail(Errno.EINVAL, "unknown command");
+});
+
+const command: Kind = choice("MSG_", {
+  IPC_RMID,
+  IPC_SET,
+  IPC_STAT,
+  IPC_INFO,
+  MSG_STAT,
+  MSG_INFO,
+  MSG_STAT_ANY,
+});
+const how: Kind = flags("MSG_", { IPC_NOWAIT, MSG_NOERROR, MSG_EXCEPT, MSG_COPY }, "int");
+const o = { family: "ipc" } as const;
+export const messageQueueCalls: readonly Row[] = [
+  row("msgget", { x86_64: 68, i386: 399 }, [ipcKey, octal], msgget, o),
+  row("msgsnd", { x86_64: 69, i386: 400 }, [int, pointer, size, how], msgsnd, o),
+  row("msgrcv", { x86_64: 70, i386: 401 }, [int, pointer, size, long, how], msgrcv, o),
+  row("msgctl", { x86_64: 71, i386: 402 }, [int, command, pointer], msgctl, o),
+];
