@@ -8,7 +8,7 @@ import { formatPanic } from "../../../shims/optee/panic.ts";
 import { resultName } from "../../../shims/optee/results.ts";
 import type { Session } from "../../../shims/optee/session.ts";
 import { uuidToBytes } from "../../../shims/optee/uuid.ts";
-import { type TaName, ta, teeWith } from "./ta-files.ts";
+import { type TaName, ta, taFiles, teeWith } from "./ta-files.ts";
 
 const providers = ["direct", "linux-userland", "lvbs"] as const;
 const hosts: TeeHost[] = [];
@@ -304,6 +304,25 @@ describe("loading", () => {
     // 5 + 6 + 7 in all, three calls, and the TA's own variable.
     expect(call(5)).toEqual({ kind: "value", a: 18n, b: 0x33n });
     expect(call(1)).toEqual({ kind: "value", a: 27n, b: 0x33n });
+  });
+
+  it("is done by an ldelf, which can make each of its calls", () => {
+    const logs: string[] = [];
+    const calls = new Set<number>();
+    const host = tee(["tour"], {
+      ldelf: taFiles.ldelf,
+      watch: (event) => {
+        if (event.kind === "log") logs.push(event.text);
+        if (event.kind === "call" && event.table === "ldelf") calls.add(event.number);
+      },
+    });
+    const { answer, session } = openSession(host.tee, host.main.uuid, []);
+    expect([result(answer), answer.reason, logs]).toEqual(["TEE_SUCCESS", undefined, ["loaded"]]);
+    // All but panic, and one that does not exist.
+    expect([...calls].sort((a, b) => a - b)).toEqual([0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    if (session === undefined) return;
+    for (const command of [0, 3, 5, 7])
+      expect(result(invokeCommand(host.tee, session, command, []))).toBe("TEE_SUCCESS");
   });
 
   it("fails where a library is missing", () => {

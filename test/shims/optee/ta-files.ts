@@ -18,14 +18,14 @@ export type TaName =
   | "library"
   | "needs-library";
 
-function build(): Record<TaName, string> {
+function build(): Record<TaName | "ldelf", string> {
   const done = spawnSync(process.execPath, [join(ROOT, "fixtures/ta/build.mjs")], { encoding: "utf8" });
   if (done.status !== 0) throw new Error(`fixtures/ta/build.mjs failed:\n${done.stderr}`);
   return JSON.parse(done.stdout);
 }
 
 /** Files of all fixture TAs. */
-export const taFiles: Readonly<Record<TaName, string>> = Object.freeze(build());
+export const taFiles: Readonly<Record<TaName | "ldelf", string>> = Object.freeze(build());
 
 export function ta(name: TaName): TaBinary {
   const file = taFiles[name];
