@@ -89,8 +89,8 @@ export interface NativeAddon {
   readonly unicornVersion: string;
   /** Bytes of a saved context. */
   readonly contextSize: number;
-  /** True when libunicorn is linked in statically, with fast stores and exact faults. */
-  readonly fastStores: boolean;
+  /** True when libunicorn is linked in statically, false when the shared library's functions are taken over. */
+  readonly staticUnicorn: boolean;
 }
 
 /** Negative answers of `translate`. */

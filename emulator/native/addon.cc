@@ -269,13 +269,13 @@ napi_value open(napi_env env, napi_callback_info info) {
 }
 
 napi_value init(napi_env env, napi_value exports) {
-  napi_value version, contextSize, fast;
+  napi_value version, contextSize, linked;
   unsigned major, minor;
   uc_version(&major, &minor);
   std::string text = std::to_string(major) + "." + std::to_string(minor);
   napi_create_string_utf8(env, text.c_str(), NAPI_AUTO_LENGTH, &version);
   napi_create_double(env, sizeof(Context), &contextSize);
-  napi_get_boolean(env, SHIMBED_STATIC_UNICORN, &fast);
+  napi_get_boolean(env, SHIMBED_STATIC_UNICORN, &linked);
   const napi_property_descriptor properties[] = {
       {"catchSignals", nullptr, catchSignals, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"takeSignal", nullptr, takeSignal, nullptr, nullptr, nullptr, napi_default, nullptr},
@@ -285,7 +285,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"open", nullptr, open, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"unicornVersion", nullptr, nullptr, nullptr, nullptr, version, napi_default, nullptr},
       {"contextSize", nullptr, nullptr, nullptr, nullptr, contextSize, napi_default, nullptr},
-      {"fastStores", nullptr, nullptr, nullptr, nullptr, fast, napi_default, nullptr}};
+      {"staticUnicorn", nullptr, nullptr, nullptr, nullptr, linked, napi_default, nullptr}};
   napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties);
   return exports;
 }

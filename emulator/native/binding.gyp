@@ -1,6 +1,6 @@
 {
   "variables": {
-    # Path of libunicorn.a, or empty: then the shared library is linked and stores are slow.
+    # Path of libunicorn.a, or empty: then the shared library is linked and interpose.cc takes its functions over.
     "unicorn_archive": "<!(node find_unicorn.mjs archive)",
 
     # Functions inside the archive that the addon takes over; each has its __wrap_ twin in a .cc file here.

@@ -34,10 +34,7 @@ Engine*& currentEngine() {
 }
 
 std::unique_ptr<Engine> Engine::open(uint64_t windowBytes, std::string& error) {
-  if (!SHIMBED_STATIC_UNICORN) {
-    error = "the addon was built without libunicorn.a of version 2.0, which the engine needs; install it (Debian and Ubuntu: libunicorn-dev) and run `npm run setup` again";
-    return nullptr;
-  }
+  if (!internals::takeOver(error)) return nullptr;
   // Engines opened and closed in turn leave a heap of large, scattered blocks; mapped ones go back at once.
   mallopt(M_MMAP_THRESHOLD, 131072);
   mallopt(M_TRIM_THRESHOLD, 131072);

@@ -35,7 +35,7 @@ function headerVersion() {
 function archive() {
   const wish = process.env.SHIMBED_UNICORN;
   if (wish === "shared" || process.platform !== "linux") return "";
-  // The wraps lean on Unicorn's inner functions and structures, which are those of 2.0 only.
+  // What is taken over are Unicorn's inner functions and structures, those of 2.0 only.
   if (wish !== "static" && headerVersion() !== "2.0") return "";
   const fromCompiler = output(compiler, ["-print-file-name=libunicorn.a"]);
   const libdir = output("pkg-config", ["--variable=libdir", "unicorn"]);

@@ -1,13 +1,16 @@
-// The few functions of libunicorn's inside that the static library lets us call.
+// The few functions of libunicorn's inside that we call or take over.
 #pragma once
 #include <unicorn/unicorn.h>
 
 #include <cstdint>
+#include <string>
 
 struct CPUState;
 
 namespace shimbed::internals {
 
+// Finds what interpose.cc needs of a shared libunicorn; true at once for the static one.
+bool takeOver(std::string& error);
 void* firstRegion(uc_engine* uc);
 void flushTlb(CPUState* cpu);
 void flushTlbPage(CPUState* cpu, uint64_t page);

@@ -1,4 +1,5 @@
-// Functions of libunicorn that the linker puts ours in front of (--wrap, see binding.gyp).
+// Functions of libunicorn that ours stand in front of: by the linker (--wrap, see binding.gyp), or for the shared
+// library by the dynamic linker (interpose.cc).
 #include <cstdlib>
 #include <cstring>
 
@@ -7,8 +8,6 @@
 
 using shimbed::currentEngine;
 using shimbed::Engine;
-
-#if SHIMBED_STATIC_UNICORN
 
 extern "C" {
 void tlb_set_page_x86_64(CPUState*, uint64_t vaddr, uint64_t paddr, int prot, int mmuIdx, uint64_t size);
@@ -77,10 +76,10 @@ uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
 
 // libunicorn checks after every load and store whether to leave the block, for faults that do not leave by themselves.
 // Ours do; and an asynchronous stop seen there would run the first half of the block twice.
-void check_exit_request_x86_64(void*) {}
+__attribute__((visibility("default"))) void check_exit_request_x86_64(void*) {}
 
 // libunicorn's own forgets the exception flags, and lets FTZ flush x87's results.
-void update_mxcsr_status_x86_64(char* env) {
+__attribute__((visibility("default"))) void update_mxcsr_status_x86_64(char* env) {
   using namespace shimbed;
   Env e{env};
   uint32_t mxcsr = e.at<uint32_t>(offset::mxcsr);
@@ -164,22 +163,3 @@ void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr) {
 }
 
 }  // namespace shimbed::internals
-
-#else
-
-// The shared library shows none of this, and Engine::open says so before anything is called.
-namespace shimbed::internals {
-
-void* firstRegion(uc_engine*) { std::abort(); }
-void flushTlb(CPUState*) { std::abort(); }
-void flushTlbPage(CPUState*, uint64_t) { std::abort(); }
-void setPage(CPUState*, uint64_t, uint64_t, int, int) { std::abort(); }
-void setDirty(CPUState*, uint64_t) { std::abort(); }
-void nextBlockAlone(CPUState*) { std::abort(); }
-void forgetAlone(CPUState*) { std::abort(); }
-void dropTranslations(uc_engine*, uint64_t) { std::abort(); }
-void leave(CPUState*, uc_engine*, uintptr_t) { std::abort(); }
-
-}  // namespace shimbed::internals
-
-#endif
