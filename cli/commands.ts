@@ -1,8 +1,20 @@
 /** The command line: names, options and help. What a command does is loaded when it is asked for. */
 import { Command, Option } from "commander";
-import { addGuestOptions, type CommandContext, collecting, EXIT_STATUS, FILES } from "./guest-options.ts";
-import type { GuestOptions } from "./options.ts";
+import { addAudit, addMutate } from "./audit-options.ts";
+import type { RunOptions } from "./explore.ts";
+import {
+  addGateOptions,
+  addGuestOptions,
+  type CommandContext,
+  collecting,
+  EXIT_STATUS,
+  FILES,
+  injectionHelp,
+  ledgerOption,
+} from "./guest-options.ts";
+import { parseCount } from "./options.ts";
 import { print } from "./output.ts";
+import { addTaOptions, runIfTa, TA_HELP } from "./ta-options.ts";
 import type { TraceOptions } from "./trace.ts";
 
 const RUN_EXAMPLES = `
@@ -14,7 +26,12 @@ Examples:
   shimbed run --bind ./data:/data:rw ./a.out /data/x  one directory it may change
   shimbed run -E LANG=C -E TERM ./a.out    two variables, TERM with this machine's value; nothing else is set
   shimbed run --timeout 10 --max-memory 256M ./untrusted
-  shimbed run --json -o report.json ./a.out`;
+  shimbed run --json -o report.json ./a.out
+  shimbed run -p linux-userland --as litebox --host-events storm ./a.out
+  shimbed run --policy policy.json --ledger ledger.jsonl ./a.out
+  shimbed run --inject SetFsBase:offset=16 ./a.out          what if the base were off by 16?
+  shimbed run --explore 100 ./a.out                         does it end alike with each of 100 seeds?
+  shimbed run ta.elf --commands commands.json               a trusted application`;
 
 const TRACE_EXAMPLES = `
 Expressions of -e (several -e: any of the names; a leading ! leaves out):
@@ -26,7 +43,9 @@ Examples:
   shimbed trace -e tls -P ./a.out          TLS calls, each with the token that it took
   shimbed trace -e file -e failed ./a.out  which files it did not find
   shimbed trace -c ./a.out                 how often it makes each call
-  shimbed trace --json -o calls.jsonl ./a.out         one JSON object a line`;
+  shimbed trace --json -o calls.jsonl ./a.out         one JSON object a line
+  shimbed trace -e arch_prctl -P --inject arch_prctl:error=EPERM ./a.out
+  shimbed trace ta.elf --commands commands.json       a trusted application and its system calls`;
 
 /** Commander's program. The chosen command leaves its status in `context`. */
 export function makeProgram(version: string, context: CommandContext): Command {
@@ -54,6 +73,8 @@ Examples:
   addTrace(program, context);
   addDoctor(program, context);
   addProviders(program, context);
+  addAudit(program, context);
+  addMutate(program, context);
   program
     .command("demo")
     .description("show what shimbed does: the shipped guests and a program of this machine, with traces and ledgers")
@@ -67,20 +88,38 @@ Examples:
 function addRun(program: Command, context: CommandContext): void {
   const command = program.command("run").description("run a guest");
   const environment = addGuestOptions(command);
+  addGateOptions(command);
+  addTaOptions(command);
   command
+    .addOption(ledgerOption())
+    .addOption(
+      new Option("--explore <n>", "run with n seeds from --seed on, and report which end otherwise")
+        .argParser(parseCount)
+        .conflicts("ledger"),
+    )
     .option("--json", "report the end of the run as one JSON object on standard error, ledger included")
     .option("-o, --output <file>", "write what shimbed reports to FILE instead of standard error")
-    .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${RUN_EXAMPLES}`)
-    .action(async (guest: string, args: string[], options: Omit<GuestOptions, "environment">) => {
-      const { runGuest } = await import("./run.ts");
-      context.status = await runGuest(guest, args, { ...options, environment });
+    .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${TA_HELP}\n${injectionHelp()}\n${RUN_EXAMPLES}`)
+    .action(async (guest: string, args: string[], options: Omit<RunOptions, "environment">) => {
+      const status = await runIfTa(command, guest, args, false);
+      if (status !== undefined) context.status = status;
+      else if (options.explore !== undefined) {
+        const { explore } = await import("./explore.ts");
+        context.status = await explore(guest, args, { ...options, environment }, options.explore);
+      } else {
+        const { runGuest } = await import("./run.ts");
+        context.status = await runGuest(guest, args, { ...options, environment });
+      }
     });
 }
 
 function addTrace(program: Command, context: CommandContext): void {
   const command = program.command("trace").description("run a guest and print its system calls, as strace does");
   const environment = addGuestOptions(command);
+  addGateOptions(command);
+  addTaOptions(command);
   command
+    .addOption(ledgerOption())
     .addOption(collecting("-e, --expression <what>", "print only these calls (see below); may be given again"))
     .option("-P, --punchthrough", "print under each call the tokens it took: request, provider, state before and after")
     .addOption(
@@ -90,8 +129,13 @@ function addTrace(program: Command, context: CommandContext): void {
     )
     .option("--json", "print one JSON object a line")
     .option("-o, --output <file>", "write the trace to FILE instead of standard error")
-    .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${TRACE_EXAMPLES}`)
+    .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${TA_HELP}\n${injectionHelp()}\n${TRACE_EXAMPLES}`)
     .action(async (guest: string, args: string[], options: Omit<TraceOptions, "environment">) => {
+      const status = await runIfTa(command, guest, args, true);
+      if (status !== undefined) {
+        context.status = status;
+        return;
+      }
       const { traceGuest } = await import("./trace.ts");
       context.status = await traceGuest(guest, args, { ...options, environment });
     });

@@ -1,5 +1,6 @@
 /** What every command takes that runs a guest, and what their helps share. */
 import { Argument, type Command, Option } from "commander";
+import { injectHelp } from "../providers/inject-rule.ts";
 import type { Bind } from "../shims/linux/vfs/root.ts";
 import {
   type EnvironmentChange,
@@ -36,7 +37,7 @@ export interface CommandContext {
 }
 
 /** Adds the guest and what every command takes that runs one; the list returned fills with `-E` and `-U` in their order. */
-export function addGuestOptions(command: Command): readonly EnvironmentChange[] {
+export function addGuestOptions(command: Command, needsGuest = true): readonly EnvironmentChange[] {
   const environment: EnvironmentChange[] = [];
   const change = (flags: string, text: string, parse: (text: string) => EnvironmentChange): Option =>
     new Option(flags, text).argParser((value: string) => {
@@ -46,7 +47,9 @@ export function addGuestOptions(command: Command): readonly EnvironmentChange[] 
   const asMemory = new Option("--max-memory <size>", "let the guest map at most this much, for example 512M");
   command
     .passThroughOptions()
-    .addArgument(new Argument("<guest>", "the program: a path, or a name that is looked for in PATH"))
+    .addArgument(
+      new Argument(needsGuest ? "<guest>" : "[guest]", "the program: a path, or a name that is looked for in PATH"),
+    )
     .addArgument(new Argument("[args...]", "its arguments, passed on untouched"))
     .option("-p, --provider <name>", "who grants changes of thread-local storage (see `shimbed providers`)", "direct")
     .option("-L, --root <dir>", "show DIR as the guest's /; a guest that lies there is started from there")
@@ -77,6 +80,31 @@ export function addGuestOptions(command: Command): readonly EnvironmentChange[] 
     .addOption(asMemory.argParser(parseSize))
     .option("--strict-segments", "enforce segment limits and read-only data segments, as hardware does");
   return environment;
+}
+
+/** Adds what may stand around the provider. */
+export function addGateOptions(command: Command): void {
+  command
+    .option("--policy <file>", "allow, deny or answer requests by the rules of a JSON file")
+    .option("--policy-dry-run", "allow everything, and say at the end what the policy would have denied")
+    .addOption(collecting("--inject <rule>", "inject a fault, TARGET:FAULT[:when=N]; may be given again"))
+    .addOption(
+      new Option("--host-events <how>", "what the host does of its own at moments that the seed decides")
+        .choices(["none", "some", "storm"])
+        .default("none"),
+    )
+    .addOption(new Option("--as <whom>", "answer as LiteBox does where that differs from Linux").choices(["litebox"]));
+}
+
+/** The file that the ledger of a run goes to. */
+export function ledgerOption(): Option {
+  return new Option("--ledger <file>", "write each token to FILE, as JSON lines that `shimbed audit verify` can check");
+}
+
+/** What `--inject` takes. */
+export function injectionHelp(): string {
+  const [form = "", ...lines] = injectHelp();
+  return `\nRules of --inject, ${form}:\n${lines.map((line) => `  ${line}`).join("\n")}`;
 }
 
 /** An option whose values make a list. */

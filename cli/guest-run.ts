@@ -2,10 +2,17 @@
 import os from "node:os";
 import { UserError } from "../emulator/errors.ts";
 import { Interrupts } from "../emulator/interrupts.ts";
+import type { Finding } from "../providers/findings.ts";
+import { HostEvents } from "../providers/host-events.ts";
 import type { LedgerRecord } from "../providers/ledger.ts";
+import { HostPanic } from "../providers/lifecycle.ts";
+import { providerInfos } from "../providers/registry.ts";
+import { KernelWorld } from "../shims/linux/guest-world.ts";
 import type { RunEnd } from "../shims/linux/run.ts";
 import { Signals } from "../shims/linux/signals/port.ts";
 import type { ExitStatus } from "../shims/linux/task.ts";
+import type { MemoryStreams } from "../shims/linux/vfs/memory-stream.ts";
+import type { Around } from "./around.ts";
 import { FaultReports } from "./fault-reports.ts";
 import { locateGuest } from "./locate.ts";
 import { type GuestOptions, guestEnvironment } from "./options.ts";
@@ -29,12 +36,20 @@ export interface GuestRun {
   readonly trace?: SessionOptions["trace"];
   /** Host descriptors of the guest's standard streams. */
   readonly stdio?: readonly [number, number, number];
+  /** Standard streams of our own in place of the host's. */
+  readonly streams?: MemoryStreams;
+  /** Whether to look for what is wrong with the guest's TLS. */
+  readonly audit?: boolean;
+  /** Whether to count what faults could strike at. */
+  readonly countsTargets?: boolean;
 }
 
 /** How a run ended, the host's signals included. */
 export type GuestEnd =
   | Exclude<RunEnd, { readonly kind: "interrupted" }>
-  | { readonly kind: "interrupted"; readonly signal: number };
+  | { readonly kind: "interrupted"; readonly signal: number }
+  /** The platform's own code failed, as LiteBox' would. */
+  | { readonly kind: "panic"; readonly message: string };
 
 export interface GuestReport {
   /** What our own process ends with. */
@@ -46,6 +61,14 @@ export interface GuestReport {
   readonly unsupported: ReadonlyMap<string, number>;
   /** The ledger's last records. */
   readonly records: readonly LedgerRecord[];
+  /** What an audit found. */
+  readonly findings: readonly Finding[];
+  /** How often each target of faults came up, where that was asked for. */
+  readonly targets: ReadonlyMap<string, number>;
+  /** The first program's word size. */
+  readonly abi: "x86_64" | "i386";
+  /** Lines about the policy and the faults. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -61,6 +84,7 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
   const path = envp.find((variable) => variable.startsWith("PATH="))?.slice("PATH=".length);
   const program = locateGuest(guest, options.root, path);
   const reports = new FaultReports();
+  const { world, around, gate } = await surroundings(run);
   const interrupts = new Interrupts();
   interrupts.catchSignals();
   try {
@@ -81,27 +105,66 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
       signals: new Signals({ report: reports.report, disassemble: reports.disassemble }),
       trace: run.trace,
       stdio: run.stdio,
+      streams: run.streams,
+      world,
+      hostEvents: hostEvents(options),
+      around: gate,
     });
     try {
       const { ledger } = session.kernel.gate;
+      const { injector, findings } = session.assembled;
+      around?.follow(ledger, { provider: options.provider, guest: [guest, ...args], seed: options.seed });
       if (options.timeout !== undefined) interrupts.alarmIn(options.timeout * 1000);
-      const ended = await session.run({
-        signal: interrupts,
-        ...(options.maxBlocks === undefined ? {} : { maxBlocks: options.maxBlocks }),
-      });
-      const end = withReason(ended, interrupts);
+      const end = await toEnd(session, interrupts, options.maxBlocks);
+      around?.end();
       return {
         status: statusOf(end),
         end,
         faults: await reports.take(),
         unsupported: session.kernel.unsupported,
         records: ledger.records(),
+        findings: findings?.list ?? [],
+        targets: injector?.counts ?? new Map(),
+        abi: session.abi,
+        notes: around?.notes(injector) ?? [],
       };
     } finally {
       session.close();
     }
   } finally {
     interrupts.close();
+    around?.close();
+  }
+}
+
+interface Surroundings {
+  readonly world: KernelWorld;
+  readonly around: Around | undefined;
+  readonly gate: NonNullable<SessionOptions["around"]>;
+}
+
+/** What stands around the provider. Nothing is loaded for a run that has nothing there. */
+async function surroundings({ options, audit = false, countsTargets = false }: GuestRun): Promise<Surroundings> {
+  const world = new KernelWorld();
+  const { policy, policyDryRun, inject, as, ledger } = options;
+  const plain = [policy, policyDryRun, inject, as, ledger].every((option) => option === undefined);
+  if (plain && !audit && !countsTargets && !options.json) return { world, around: undefined, gate: {} };
+  const { GuestSymbols } = await import("./symbols.ts");
+  const { symbolOf } = new GuestSymbols(world);
+  const counting = countsTargets ? { inject: [] } : {};
+  if (plain) return { world, around: undefined, gate: { audit, symbolOf, ...counting } };
+  const { Around } = await import("./around.ts");
+  const around = new Around(options, world, symbolOf);
+  return { world, around, gate: { audit, symbolOf, ...counting, ...around.gate } };
+}
+
+async function toEnd(session: Session, interrupts: Interrupts, maxBlocks: number | undefined): Promise<GuestEnd> {
+  try {
+    const ended = await session.run({ signal: interrupts, ...(maxBlocks === undefined ? {} : { maxBlocks }) });
+    return withReason(ended, interrupts);
+  } catch (error) {
+    if (error instanceof HostPanic) return { kind: "panic", message: error.message };
+    throw error;
   }
 }
 
@@ -118,6 +181,8 @@ function statusOf(end: GuestEnd): number {
       return exitStatus(end.status);
     case "interrupted":
       return SIGNAL_STATUS + end.signal;
+    case "panic":
+      return OWN_FAILURE;
     default:
       return OUT_OF_BOUNDS;
   }
@@ -134,6 +199,7 @@ export function endLines(report: GuestReport, options: GuestOptions): string[] {
   const { end, unsupported } = report;
   if (end.kind === "timeout")
     lines.push(`shimbed: out of time: the guest still ran after --timeout ${options.timeout}`);
+  if (end.kind === "panic") lines.push(`shimbed: ${end.message}`);
   if (end.kind === "blocks") {
     lines.push(`shimbed: out of blocks: the guest still ran after --max-blocks ${options.maxBlocks}`);
   }
@@ -144,6 +210,7 @@ export function endLines(report: GuestReport, options: GuestOptions): string[] {
     lines.push("shimbed: the guest would wait for ever: nothing can wake any of its threads");
     lines.push(...end.waiting.map((line) => `  ${line}`));
   }
+  lines.push(...report.notes);
   if (unsupported.size > 0) {
     const names = [...unsupported].map(([name, count]) => `${name} (${count})`).join(", ");
     lines.push(`shimbed: system calls that it does not have, answered ENOSYS: ${names}`);
@@ -154,6 +221,16 @@ export function endLines(report: GuestReport, options: GuestOptions): string[] {
 /** Who we are ourselves: then files have the rights that they have natively. */
 function hostUser(): { uid: number; gid: number } {
   return { uid: process.getuid?.() ?? COMMON_ID, gid: process.getgid?.() ?? COMMON_ID };
+}
+
+/** What the provider's host does of its own accord. */
+export function hostEvents({
+  hostEvents: mode = "none",
+  seed,
+  provider,
+}: Pick<GuestOptions, "hostEvents" | "seed" | "provider">): HostEvents | undefined {
+  if (mode === "none") return undefined;
+  return new HostEvents(mode, seed, providerInfos.find(({ name }) => name === provider)?.hostEvents ?? []);
 }
 
 /** Half of what this machine has, so that a guest without end does not take the machine with it. */

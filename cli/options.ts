@@ -1,6 +1,8 @@
 /** The values of options: what users write, checked, as what the program needs. */
 import { InvalidArgumentError } from "commander";
+import type { HostEventMode } from "../providers/host-events.ts";
 import type { Bind } from "../shims/linux/vfs/root.ts";
+import type { AroundOptions } from "./around.ts";
 
 /** `-E` and `-U`, in the order they were given. */
 export type EnvironmentChange =
@@ -9,7 +11,7 @@ export type EnvironmentChange =
   | { readonly kind: "unset"; readonly name: string };
 
 /** Options that every command takes which runs a guest. */
-export interface GuestOptions {
+export interface GuestOptions extends AroundOptions {
   readonly provider: string;
   readonly root?: string;
   readonly bind?: readonly Bind[];
@@ -24,6 +26,7 @@ export interface GuestOptions {
   readonly maxBlocks?: number;
   readonly maxMemory?: number;
   readonly strictSegments?: boolean;
+  readonly hostEvents?: HostEventMode;
   readonly json?: boolean;
   readonly output?: string;
 }

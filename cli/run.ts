@@ -1,4 +1,5 @@
 /** `shimbed run`. */
+import os from "node:os";
 import { recordToJson } from "../providers/ledger-format.ts";
 import { endLines, type GuestEnd, type GuestReport, runToEnd } from "./guest-run.ts";
 import type { GuestOptions } from "./options.ts";
@@ -32,6 +33,7 @@ function reportToJson(guest: string, args: readonly string[], options: GuestOpti
     ...endToJson(report.end),
     status: report.status,
     faults: report.faults,
+    ...(report.notes.length === 0 ? {} : { notes: report.notes }),
     unsupported: Object.fromEntries(report.unsupported),
     ledger: report.records.map(recordToJson),
   };
@@ -39,7 +41,32 @@ function reportToJson(guest: string, args: readonly string[], options: GuestOpti
 
 /** The end in JSON's terms. */
 export function endToJson(end: GuestEnd): object {
+  if (end.kind === "panic") return { end: "panic", message: end.message };
   if (end.kind !== "ended") return { end: end.kind, ...("signal" in end ? { signal: end.signal } : {}) };
   const { status } = end;
   return status.kind === "exited" ? { end: "exited", code: status.code } : { end: "killed", signal: status.signal };
+}
+
+/** The end in a few words: `exits with 3`, `is killed by SIGSEGV`. */
+export function endToText(end: GuestEnd): string {
+  switch (end.kind) {
+    case "ended":
+      return end.status.kind === "exited"
+        ? `exits with ${end.status.code}`
+        : `is killed by ${signalName(end.status.signal)}`;
+    case "interrupted":
+      return `is interrupted by ${signalName(end.signal)}`;
+    case "timeout":
+      return "runs out of time";
+    case "blocks":
+      return "runs out of blocks";
+    case "deadlock":
+      return "waits for ever";
+    case "panic":
+      return "makes the host fail";
+  }
+}
+
+function signalName(signal: number): string {
+  return Object.entries(os.constants.signals).find(([, number]) => number === signal)?.[0] ?? `signal ${signal}`;
 }

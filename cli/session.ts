@@ -3,6 +3,7 @@ import { ElfError, EM_386 } from "../emulator/elf.ts";
 import { UserError } from "../emulator/errors.ts";
 import { Machine } from "../emulator/machine.ts";
 import { type AssembledGate, assembleGate, type GateAssembly } from "../providers/assembly.ts";
+import type { HostEvents } from "../providers/host-events.ts";
 import { Ledger } from "../providers/ledger.ts";
 import { fullTable } from "../shims/linux/calls/all.ts";
 import { HostClock, VirtualClock } from "../shims/linux/clock.ts";
@@ -26,6 +27,8 @@ import { find, type WalkContext } from "../shims/linux/vfs/walk.ts";
 export interface SessionOptions {
   /** Absolute path of the program: within `root` where that has such a file, else of the host. */
   readonly program: string;
+  /** Where the guest finds a program of the host instead: an absolute path, the same on every machine. */
+  readonly programAt?: string | undefined;
   readonly argv: readonly string[];
   /** `NAME=value` each. */
   readonly envp: readonly string[];
@@ -51,7 +54,11 @@ export interface SessionOptions {
   /** Standard streams of our own in place of the host's. */
   readonly streams?: MemoryStreams | undefined;
   /** What stands around the provider: policy, faults, audit. */
-  readonly around?: Pick<GateAssembly, "policy" | "inject" | "audit"> | undefined;
+  readonly around?: Pick<GateAssembly, "policy" | "inject" | "audit" | "asLitebox" | "symbolOf"> | undefined;
+  /** What `around` knows of guest threads, where it had to be made before. */
+  readonly world?: KernelWorld | undefined;
+  /** What the provider's host does on its own account; nothing if left out. */
+  readonly hostEvents?: HostEvents | undefined;
   /** How files of the host show, and who is told of their use. */
   readonly lower?: LowerOptions | undefined;
 }
@@ -61,6 +68,8 @@ export class Session {
   readonly kernel: Kernel;
   /** The gate with what stands around the provider. */
   readonly assembled: AssembledGate;
+  /** The program's word size; one that cannot be started is refused when it is. */
+  readonly abi: "x86_64" | "i386";
   readonly #machine: Machine;
   readonly #vfs: Vfs;
   readonly #files: FileTable;
@@ -91,6 +100,7 @@ export class Session {
         ...(binds === undefined ? {} : { binds }),
         ...(stdio === undefined ? {} : { stdio }),
         ...(streams === undefined ? {} : { streams }),
+        ...(options.programAt === undefined ? {} : { programAt: options.programAt }),
         ...(lower === undefined ? {} : { lower }),
       },
     );
@@ -98,13 +108,14 @@ export class Session {
     this.#files = guestRoot.files;
     this.#program = guestRoot.program;
     this.#cwd = options.cwd === undefined ? guestRoot.cwd : this.#directory(options.cwd);
+    this.abi = this.#abi();
     const ledger = new Ledger(options.keptRecords);
-    const world = new KernelWorld();
+    const world = options.world ?? new KernelWorld();
     this.assembled = assembleGate({
       ...options.around,
       platform: { cpu: machine.cpu, layout: "x86_64" },
       provider: options.provider,
-      abi: this.#abi(),
+      abi: this.abi,
       shim: "linux",
       ledger,
       world,
@@ -113,6 +124,7 @@ export class Session {
     this.kernel = new Kernel({
       machine,
       gate: this.assembled.gate,
+      hostEvents: options.hostEvents,
       injectCall: this.assembled.injector?.call,
       vfs: guestRoot.vfs,
       clock,
@@ -150,7 +162,6 @@ export class Session {
     this.#machine.close();
   }
 
-  /** The program's word size; one that cannot be started is refused when it is. */
   #abi(): "x86_64" | "i386" {
     try {
       const { image } = findProgram(this.#walker(), this.#cwd, this.#program, []).main;

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { UserError } from "../../emulator/errors.ts";
 import { Machine } from "../../emulator/machine.ts";
+import { assembleGate, type GateAssembly } from "../../providers/assembly.ts";
 import { Gate, type GateOptions } from "../../providers/gate.ts";
 import type { HostEvents } from "../../providers/host-events.ts";
 import { createProvider } from "../../providers/registry.ts";
@@ -12,6 +13,7 @@ import { readLdelf } from "./ldelf.ts";
 import { HostEntropy, SeededEntropy } from "./random.ts";
 import { FileStore } from "./storage/file-store.ts";
 import { defaultHuk, Tee } from "./tee.ts";
+import { TeeWorld } from "./tee-world.ts";
 
 export interface TeeHostOptions {
   /** The TA, then whatever else may be loaded: other TAs, and libraries named by their UUID. Files or their content. */
@@ -23,6 +25,10 @@ export interface TeeHostOptions {
   readonly asLitebox?: boolean | undefined;
   /** What else the gate is made with: policy, ledger, faults. */
   readonly gate?: Partial<GateOptions> | undefined;
+  /** What stands around the provider, where there is no `gate`: policy, faults. */
+  readonly around?: Pick<GateAssembly, "policy" | "inject" | "ledger" | "asLitebox"> | undefined;
+  /** What `around` knows of TAs, where it had to be made before. */
+  readonly world?: TeeWorld | undefined;
   readonly hostEvents?: HostEvents | undefined;
   /** 0 when left out. */
   readonly seed?: number | undefined;
@@ -75,11 +81,15 @@ export class TeeHost {
     try {
       const platform = { cpu: this.#machine.cpu, layout: "x86_64" } as const;
       const { asLitebox = false, provider = "direct" } = options;
-      const gate = new Gate({
-        platform,
-        provider: createProvider(provider, platform, { shim: "optee", asLitebox }),
-        ...options.gate,
-      });
+      const { world = new TeeWorld() } = options;
+      const gate =
+        options.gate === undefined
+          ? assemble({ asLitebox, ...options.around, platform, provider, shim: "optee", world })
+          : new Gate({
+              platform,
+              provider: createProvider(provider, platform, { shim: "optee", asLitebox }),
+              ...options.gate,
+            });
       this.tee = new Tee({
         machine: this.#machine,
         gate,
@@ -94,6 +104,7 @@ export class TeeHost {
         hostEvents: options.hostEvents,
         catchSignals: options.catchSignals,
       });
+      world.tee = this.tee;
     } catch (error) {
       this.#machine.close();
       throw error;
@@ -104,6 +115,13 @@ export class TeeHost {
     this.tee.close();
     this.#machine.close();
   }
+}
+
+/** A gate with all that stands around it; the world is told of the injector. */
+function assemble(options: GateAssembly & { readonly world: TeeWorld }): Gate {
+  const { gate, injector } = assembleGate(options);
+  options.world.injector = injector;
+  return gate;
 }
 
 function load(given: string | TaBinary): TaBinary {

@@ -1,0 +1,154 @@
+/** `shimbed audit`, `audit verify` and `audit suggest`. */
+import { readFileSync } from "node:fs";
+import { UserError } from "../emulator/errors.ts";
+import { auditTable, formatAuditTable, perfettoTrace } from "../providers/audit.ts";
+import { type Finding, formatFinding } from "../providers/findings.ts";
+import type { LedgerRecord } from "../providers/ledger.ts";
+import { readRecords, type Verification, verifyLedger } from "../providers/ledger-file.ts";
+import { suggestPolicy } from "../providers/policy-suggest.ts";
+import { endLines, runToEnd } from "./guest-run.ts";
+import type { GuestOptions } from "./options.ts";
+import { openSink, print, reason } from "./output.ts";
+import { endToJson } from "./run.ts";
+
+export interface AuditOptions extends GuestOptions {
+  readonly strict?: boolean;
+  readonly perfetto?: string;
+}
+
+export interface SuggestOptions extends GuestOptions {
+  readonly output?: string;
+}
+
+/** The last records of a longer run are in its report. */
+const MANY_RECORDS = 100_000;
+const FOUND = 1;
+
+interface Audited {
+  readonly status: number;
+  readonly records: readonly LedgerRecord[];
+  readonly findings: readonly Finding[];
+  /** What else there is to say, for people and in JSON. */
+  readonly lines: readonly string[];
+  readonly json: object;
+}
+
+/** Prints the table and the findings of a run or of a ledger. */
+export async function audit(
+  guest: string | undefined,
+  args: readonly string[],
+  options: AuditOptions,
+): Promise<number> {
+  const { perfetto, strict, ledger } = options;
+  const audited = ledger === undefined ? await ofRun(named(guest), args, options) : ofLedger(ledger, guest);
+  const { records, findings } = audited;
+  const provider = records[0]?.provider ?? options.provider;
+  const sink = openSink(options.output);
+  try {
+    const rows = auditTable(records);
+    if (options.json) {
+      const threads = rows.map((row) => ({
+        ...row,
+        requests: Object.fromEntries(row.requests),
+        firstBase: hex(row.firstBase),
+        lastBase: hex(row.lastBase),
+      }));
+      sink.write(`${JSON.stringify({ ...audited.json, provider, threads, findings })}\n`);
+    } else {
+      const found = findings.length === 0 ? ["no findings"] : findings.map(formatFinding);
+      const table = rows.length === 0 ? ["no token was asked for"] : formatAuditTable(rows);
+      for (const line of [...audited.lines, ...table, "", ...found]) sink.write(`${line}\n`);
+    }
+  } finally {
+    sink.close();
+  }
+  if (perfetto !== undefined) {
+    const file = openSink(perfetto);
+    file.write(JSON.stringify(perfettoTrace(records, findings, provider)));
+    file.close();
+  }
+  return strict && findings.length > 0 ? FOUND : audited.status;
+}
+
+/** Writes the policy that a run or a ledger needs. */
+export async function suggest(
+  guest: string | undefined,
+  args: readonly string[],
+  options: SuggestOptions,
+): Promise<number> {
+  const { ledger, output } = options;
+  let status = 0;
+  let records: readonly LedgerRecord[];
+  if (ledger !== undefined) records = ofLedger(ledger, guest).records;
+  else {
+    // Standard output is the policy's.
+    const stdio = [0, 2, 2] as const;
+    const report = await runToEnd({ guest: named(guest), args, options, keptRecords: MANY_RECORDS, stdio });
+    for (const line of endLines(report, options)) process.stderr.write(`${line}\n`);
+    ({ records, status } = report);
+  }
+  const text = `${JSON.stringify(suggestPolicy(records), undefined, 2)}\n`;
+  if (output === undefined) print(text);
+  else {
+    const sink = openSink(output);
+    sink.write(text);
+    sink.close();
+  }
+  return status;
+}
+
+/** Says whether a ledger is as it was written. Status 1 when not. */
+export function verify(file: string, options: { readonly json?: boolean }): number {
+  const result = verifyLedger(readLines(file));
+  if (options.json) print(`${JSON.stringify(result)}\n`);
+  else if (result.ok) print(`${file}: ${result.records} records, all as they were written${cutOff(result)}\n`);
+  else print(`${file}: line ${result.line}: ${result.problem}\n`);
+  return result.ok ? 0 : FOUND;
+}
+
+function cutOff(result: Verification): string {
+  return result.ok && !result.complete
+    ? "; the end is missing, so the run was killed or lines are gone after them"
+    : "";
+}
+
+async function ofRun(guest: string, args: readonly string[], options: AuditOptions): Promise<Audited> {
+  const report = await runToEnd({ guest, args, options, keptRecords: MANY_RECORDS, audit: true });
+  const { status, end, records, findings, faults, notes } = report;
+  const json = { guest, args, seed: options.seed, ...endToJson(end), status, faults, notes };
+  return { status, records, findings, lines: endLines(report, options), json };
+}
+
+/** Records of a file, and the misuses of tokens that they tell of. */
+function ofLedger(file: string, guest: string | undefined): Audited {
+  if (guest !== undefined)
+    throw new UserError(`--ledger reads a ledger instead of running a guest: leave out ${guest} or --ledger`, 125);
+  const lines = readLines(file);
+  const result = verifyLedger(lines);
+  if (!result.ok) throw new UserError(`${file} cannot be trusted: line ${result.line}: ${result.problem}`, 125);
+  const records = readRecords(lines);
+  const findings = records.flatMap(({ outcome, thread, request, sequence }): Finding[] => {
+    if (outcome.kind !== "misuse") return [];
+    return [{ kind: `token-${outcome.misuse}`, thread, detail: `${request.kind}, by thread ${outcome.by}`, sequence }];
+  });
+  const said = result.complete ? [] : [`shimbed: ${file} has ${result.records} records${cutOff(result)}`];
+  return { status: 0, records, findings, lines: said, json: { ledger: file, complete: result.complete } };
+}
+
+/** The lines of a file, as `verifyLedger` takes them. */
+function readLines(file: string): string[] {
+  try {
+    return readFileSync(file, "utf8").split("\n");
+  } catch (error) {
+    throw new UserError(`cannot read the ledger ${file}: ${reason(error)}`, 125);
+  }
+}
+
+function named(guest: string | undefined): string {
+  if (guest === undefined) throw new UserError("name a guest to run, or a ledger to read with --ledger FILE", 125);
+  return guest;
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}`;
+}
