@@ -36,6 +36,8 @@ export interface RootOptions {
   readonly binds?: readonly Bind[];
   /** Absolute path of the program: in `root` where that has the file, else of the host, and it appears with what it needs. */
   readonly program?: string;
+  /** Where a program of the host appears instead: an absolute guest path, the same on every machine. */
+  readonly programAt?: string;
   /** The guest's LD_LIBRARY_PATH, for finding libraries. */
   readonly libraryPath?: string;
   /** Host descriptors of the guest's standard streams; 0, 1, 2 if omitted. */
@@ -141,9 +143,13 @@ function placeProgram(
   }
   const closure = libraryClosure(options.program, options.libraryPath);
   for (const file of closure.files)
-    builder.import(guestBytes(file), hostRoot === undefined || file === options.program);
+    if (options.programAt === undefined || file !== options.program)
+      builder.import(guestBytes(file), hostRoot === undefined || file === options.program);
   if (closure.needsCache && hostRoot === undefined) builder.import("/etc/ld.so.cache", true);
-  return { program: given, closure };
+  const { programAt } = options;
+  if (programAt === undefined) return { program: given, closure };
+  builder.bind({ host: options.program, guest: programAt, writable: false });
+  return { program: guestBytes(programAt), closure };
 }
 
 class Builder {
