@@ -1,6 +1,5 @@
 /** Running a guest for a command: limits, Ctrl-C, what is gathered for its end, and the exit status. */
 import os from "node:os";
-import { UserError } from "../emulator/errors.ts";
 import { Interrupts } from "../emulator/interrupts.ts";
 import type { Finding } from "../providers/findings.ts";
 import { HostEvents } from "../providers/host-events.ts";
@@ -77,9 +76,6 @@ export interface GuestReport {
  */
 export async function runToEnd(run: GuestRun): Promise<GuestReport> {
   const { guest, args, options } = run;
-  if (options.strictSegments) {
-    throw new UserError("cannot enforce segments strictly: this build of the engine has no such mode", OWN_FAILURE);
-  }
   const envp = guestEnvironment(options, process.env);
   const path = envp.find((variable) => variable.startsWith("PATH="))?.slice("PATH=".length);
   const program = locateGuest(guest, options.root, path);
@@ -101,6 +97,7 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
       clock: options.clock,
       maxMemory: options.maxMemory,
       hostMemory: hostMemory(options.maxMemory),
+      strictSegments: options.strictSegments,
       keptRecords: run.keptRecords,
       signals: new Signals({ report: reports.report, disassemble: reports.disassemble }),
       trace: run.trace,

@@ -44,6 +44,8 @@ export interface SessionOptions {
   readonly maxMemory?: number | undefined;
   /** Bytes of this machine's memory that the guest's memory may take. */
   readonly hostMemory: number;
+  /** Segment limits and rights are checked as hardware does, which costs much. */
+  readonly strictSegments?: boolean | undefined;
   /** How many records the ledger keeps. */
   readonly keptRecords: number;
   readonly signals: SignalPort;
@@ -81,7 +83,7 @@ export class Session {
   constructor(options: SessionOptions) {
     const { user, root, binds, stdio, streams, lower } = options;
     this.#options = options;
-    this.#machine = new Machine({ maxMemory: options.hostMemory });
+    this.#machine = new Machine({ maxMemory: options.hostMemory, strictSegments: options.strictSegments ?? false });
     const machine = this.#machine;
     const clock = options.clock === "host" ? new HostClock() : new VirtualClock();
     const random = new Random(options.seed);
