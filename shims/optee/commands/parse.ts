@@ -119,15 +119,18 @@ export function parseCommands(text: string, name: string): CommandFile {
 
 /** Of the alternatives that did not fit, the one that came deepest is the one that was meant. */
 function describe(errors: readonly ErrorObject[]): string {
-  const depth = ({ instancePath }: ErrorObject): number => instancePath.split("/").length;
+  const depth = ({ instancePath }: ErrorObject): number => (instancePath === "" ? 0 : instancePath.split("/").length);
   const [best] = [...errors].sort((a, b) => depth(b) - depth(a) || rank(a) - rank(b));
-  if (best === undefined) return "not a command file";
-  const where = best.instancePath === "" ? "at the top" : `at ${best.instancePath}`;
-  return `${where}: ${message(best)}`;
+  if (best === undefined || depth(best) === 0)
+    return 'neither an array of commands nor an object with "commands" that is one';
+  return `at ${best.instancePath}: ${message(best)}`;
 }
 
-/** That no alternative fits says less than why one does not. */
-const rank = ({ keyword }: ErrorObject): number => (keyword === "oneOf" ? 1 : 0);
+/** That one of the data forms is missing says less than that exactly one is needed, and that less than anything else. */
+function rank({ keyword, params }: ErrorObject): number {
+  if (keyword === "required" && String(params.missingProperty).startsWith("data_")) return 2;
+  return keyword === "oneOf" ? 1 : 0;
+}
 
 function message(error: ErrorObject): string {
   const { keyword, params } = error;
@@ -141,9 +144,7 @@ function message(error: ErrorObject): string {
     case "enum":
       return `must be one of ${JSON.stringify(params.allowedValues)}`;
     case "oneOf":
-      return params.passingSchemas === null
-        ? "fits none of the forms: data takes exactly one of data_base64, data_hex, data_text"
-        : "exactly one of data_base64, data_hex, data_text is to be given";
+      return "exactly one of data_base64, data_hex, data_text is to be given";
     default:
       return error.message ?? keyword;
   }
