@@ -13,18 +13,7 @@ import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { demandDescriptors, fileCall, install, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
-import {
-  NAME_MAX,
-  O_ACCMODE,
-  O_CLOEXEC,
-  O_CREAT,
-  O_EXCL,
-  O_NONBLOCK,
-  O_RDWR,
-  O_WRONLY,
-  R_OK,
-  W_OK,
-} from "../vfs/flags.ts";
+import { NAME_MAX, O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK, O_RDWR, O_WRONLY, R_OK, W_OK } from "../vfs/flags.ts";
 import { demand, owns } from "../vfs/inode.ts";
 import { Wait } from "../wait.ts";
 
@@ -93,7 +82,8 @@ const open = fileCall((task, at, flags, mode, attributes) => {
     demand(queue.inode, cred, access === O_WRONLY ? W_OK : access === O_RDWR ? R_OK | W_OK : R_OK);
   }
   const file = posixQueues.open(name, queue, flags & (O_ACCMODE | O_NONBLOCK));
-  return install(task, file, (flags & O_CLOEXEC) !== 0);
+  // Always closed on exec, whatever the flags say.
+  return install(task, file, true);
 });
 
 const unlink = fileCall((task, at) => {

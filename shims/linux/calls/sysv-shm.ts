@@ -1,5 +1,5 @@
 /** System V shared memory: shmget, shmat, shmdt, shmctl (ipc/shm.c). */
-import { PROT_EXEC, PROT_READ, PROT_WRITE } from "../../../emulator/memory.ts";
+import { PROT_EXEC, PROT_READ, PROT_WRITE, type Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import { Segment, SHMMNI } from "../ipc/shared-memory.ts";
 import { permOf, shmidDs, shminfo, shmUse } from "../ipc/structs.ts";
@@ -76,17 +76,18 @@ export const shmdt = fileCall((task, address) => {
   const { space } = process;
   if (address % PAGE !== 0) fail(Errno.EINVAL, "the address is no multiple of the page size");
   const { sharedMemory } = kernel.ipc;
-  const start = space.regionAt(address);
-  const segment = start?.start === address && start.offset === 0 ? sharedMemory.shownBy(start.backing) : undefined;
-  if (segment === undefined) return task.fail(Errno.EINVAL, "no segment is attached there");
-  const end = address + pageUp(segment.size);
-  const parts = [...space.regions(address)].filter(
-    (region) => region.start < end && sharedMemory.shownBy(region.backing) === segment,
-  );
-  for (const region of parts) {
-    const from = Math.max(region.start, address);
-    if (region.offset + from - region.start === from - address) space.unmap(from, Math.min(region.end, end) - from);
+  // As in the kernel the part at the address itself may be gone: any part at its place behind it tells which segment it was.
+  const inPlace = ({ start, offset }: Region): boolean => start >= address && start - address === offset;
+  let segment: Segment | undefined;
+  const parts: Region[] = [];
+  for (const region of space.regions(address)) {
+    if (segment !== undefined && region.start >= address + segment.size) break;
+    const shown = inPlace(region) ? sharedMemory.shownBy(region.backing) : undefined;
+    segment ??= shown;
+    if (shown !== undefined && shown === segment) parts.push(region);
   }
+  if (segment === undefined) return task.fail(Errno.EINVAL, "no segment is attached there");
+  for (const { start, end } of parts) space.unmap(start, end - start);
   segment.detachTime = nowSeconds(task);
   segment.lastPid = process.pid;
   sharedMemory.sweep();

@@ -5,12 +5,14 @@ import { sendToProcess } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { Kernel, Process } from "../task.ts";
 import { POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S_IFREG } from "../vfs/flags.ts";
-import type { Credentials, Entry, Inode } from "../vfs/inode.ts";
+import { type Credentials, type Entry, type FileSystem, type Inode, NodeInode } from "../vfs/inode.ts";
 import { OpenFile, seekTo } from "../vfs/open-file.ts";
 import { WaitQueue } from "../wait.ts";
 
 export const MQ_PRIO_MAX = 32_768;
 const SI_MESGQ = -3;
+/** uapi/linux/magic.h */
+const MQUEUE_MAGIC = 0x19800202;
 const QUEUES_MAX = 256;
 /** What read(2) on the descriptor tells. */
 const STATUS_BYTES = 80;
@@ -166,10 +168,17 @@ export class PosixQueueFile extends OpenFile {
   }
 }
 
+class QueueInode extends NodeInode {
+  override get size(): number {
+    return STATUS_BYTES;
+  }
+}
+
 /** The queues of a run by name. */
 export class PosixQueues {
   readonly #kernel: Kernel;
   readonly #queues = new Map<string, PosixQueue>();
+  #files: FileSystem | undefined;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -188,7 +197,8 @@ export class PosixQueues {
     messageSize: number,
   ): PosixQueue | undefined {
     if (this.#queues.size >= QUEUES_MAX && !creds.superuser) return undefined;
-    const inode = this.#kernel.vfs.anonymousNode(S_IFREG | mode, creds);
+    this.#files ??= this.#kernel.vfs.newFileSystem("mqueue", MQUEUE_MAGIC);
+    const inode = new QueueInode(this.#files, S_IFREG | mode, creds.uid, creds.gid);
     const queue = new PosixQueue(inode, maxMessages, messageSize);
     this.#queues.set(name, queue);
     return queue;
