@@ -5,7 +5,7 @@ import { type AddressSpace, PROT_EXEC, PROT_READ, PROT_WRITE } from "../../emula
 import { type Abi, i386, x86_64 } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
 import { Errno } from "./errno.ts";
-import { Mm } from "./mm.ts";
+import { findFree, Mm, type MmapArea } from "./mm.ts";
 import type { Executable, Program } from "./program.ts";
 import type { RandomStream } from "./random.ts";
 import { buildStack, stringBytes } from "./stack.ts";
@@ -28,6 +28,8 @@ const STACK_EXPAND = 128 * 1024;
 const STACK_GUARD_PAGES = 256;
 /** uapi/linux/personality.h: memory that can be read can be executed. */
 export const READ_IMPLIES_EXEC = 0x0040_0000;
+const ADDR_NO_RANDOMIZE = 0x0004_0000;
+const ADDR_COMPAT_LAYOUT = 0x0020_0000;
 const PF_X = 1;
 const PF_W = 2;
 const PF_R = 4;
@@ -54,6 +56,8 @@ export interface LoadOptions {
   /** The name exec was called with, for AT_EXECFN. */
   readonly execfn: Uint8Array;
   readonly cred: Credentials;
+  /** Of the process: ADDR_NO_RANDOMIZE and ADDR_COMPAT_LAYOUT count. */
+  readonly personality: number;
   /** Soft RLIMIT_STACK, bytes. */
   readonly stackLimit: number;
   /** Root for the names in /proc/[pid]/maps. */
@@ -116,7 +120,9 @@ function checkArguments(
  * @throws ElfError when Linux could not map it, VfsError with E2BIG
  */
 export function loadProgram(options: LoadOptions): Loaded {
-  const { kernel, program, random, cred, envp, execfn } = options;
+  const { kernel, program, random, cred, envp, execfn, personality } = options;
+  const fixed = (personality & ADDR_NO_RANDOMIZE) !== 0;
+  const draw = (limit: number): number => (fixed ? 0 : random.below(limit));
   const { image } = program.main;
   const abi = image.bits === 64 ? x86_64 : i386;
   const layout = layouts[abi.name];
@@ -127,14 +133,16 @@ export function loadProgram(options: LoadOptions): Loaded {
     // i386 programs without PT_GNU_STACK come from a time when everything could be executed.
     const legacy = image.stackFlags === undefined && abi === i386;
     const execStack = legacy || (image.stackFlags !== undefined && (image.stackFlags & PF_X) !== 0);
-    const stackTop = abi.userEnd - random.below(layout.stackRandom) * PAGE;
+    const stackTop = abi.userEnd - draw(layout.stackRandom) * PAGE;
     const gap =
       Math.min(Math.max(options.stackLimit, 128 * MIB), (abi.userEnd / 6) * 5) +
       (layout.stackRandom + STACK_GUARD_PAGES) * PAGE;
-    const places = drawPlaces(kernel, abi, layout);
-    const mmapBase = down(abi.userEnd - gap - places.mmap * PAGE);
+    const places = fixed ? { mmap: 0, pie: 0 } : drawPlaces(kernel, abi, layout);
+    // Mappings grow up from a third of user space where the stack may be of any size (mmap_is_legacy).
+    const bottomUp = (personality & ADDR_COMPAT_LAYOUT) !== 0 || options.stackLimit === Number.POSITIVE_INFINITY;
+    const mmapBase = bottomUp ? up(abi.userEnd / 3) + places.mmap * PAGE : down(abi.userEnd - gap - places.mmap * PAGE);
 
-    const mapper = new Mapper(space, abi, mmapBase, options.root, legacy);
+    const mapper = new Mapper(space, abi, { mmapBase, bottomUp }, options.root, legacy);
     const bias = mainBias(mapper, program, layout, places);
     const end = mapper.map(program.main, bias);
     let base = 0;
@@ -144,10 +152,10 @@ export function loadProgram(options: LoadOptions): Loaded {
       mapper.map(program.interpreter, base);
       entry = program.interpreter.image.entry + base;
     }
-    const vdsoAt = space.find(VDSO_BYTES, PAGE, mmapBase);
+    const vdsoAt = mapper.find(VDSO_BYTES);
     const { vdso, vsyscall } = vdsoAt < 0 ? { vdso: 0, vsyscall: 0 } : kernel.vdso.map(space, abi, vdsoAt);
     const staticPie = image.type === "dyn" && program.interpreter === undefined;
-    const startBrk = (staticPie ? STATIC_PIE_BRK[abi.name] : up(end)) + random.below(layout.brkRandom) * PAGE;
+    const startBrk = (staticPie ? STATIC_PIE_BRK[abi.name] : up(end)) + draw(layout.brkRandom) * PAGE;
 
     const strings = stringBytes(argv) + stringBytes(envp) + execfn.length + 64 * 1024;
     const stackStart = down(stackTop - strings - STACK_EXPAND);
@@ -171,9 +179,9 @@ export function loadProgram(options: LoadOptions): Loaded {
       entry: image.entry + bias,
       vdso,
       vsyscall,
-      shift: random.below(512) * 16,
+      shift: draw(512) * 16,
     });
-    const mm = new Mm({ space, abi, mmapBase, startBrk, startStack: stack.sp, ...stack });
+    const mm = new Mm({ space, abi, mmapBase, bottomUp, startBrk, startStack: stack.sp, ...stack });
     if (vdso !== 0) kernel.vdso.note(mm, vdso);
     return { mm, entry, sp: stack.sp, personality: legacy ? READ_IMPLIES_EXEC : 0 };
   } catch (error) {
@@ -202,23 +210,28 @@ function mainBias(mapper: Mapper, program: Program, layout: Layout, places: Plac
 class Mapper {
   readonly #space: AddressSpace;
   readonly #abi: Abi;
-  readonly #mmapBase: number;
+  readonly #area: MmapArea;
   readonly #root: Entry;
   readonly #readImpliesExec: boolean;
 
-  constructor(space: AddressSpace, abi: Abi, mmapBase: number, root: Entry, readImpliesExec: boolean) {
+  constructor(space: AddressSpace, abi: Abi, area: MmapArea, root: Entry, readImpliesExec: boolean) {
     this.#space = space;
     this.#abi = abi;
-    this.#mmapBase = mmapBase;
+    this.#area = area;
     this.#root = root;
     this.#readImpliesExec = readImpliesExec;
   }
 
-  /** A bias for an image that may lie anywhere: as high as there is room below the mmap base. */
+  /** A free range where mmap would find one; -1 for none. */
+  find(length: number): number {
+    return findFree(this.#space, this.#area, length);
+  }
+
+  /** A bias for an image that may lie anywhere. */
   anywhere(image: ElfImage): number {
     const size = up(image.span.end) - image.span.start;
     const slack = image.alignment > PAGE ? image.alignment : 0;
-    const found = this.#space.find(size + slack, PAGE, this.#mmapBase);
+    const found = this.find(size + slack);
     if (found < 0) throw noRoom(image, "there is no free range that large");
     const base = found + slack;
     return base - (base % image.alignment) - image.span.start;

@@ -9,6 +9,7 @@ export interface MmOptions {
   readonly space: AddressSpace;
   readonly abi: Abi;
   readonly mmapBase: number;
+  readonly bottomUp?: boolean;
   readonly startBrk: number;
   readonly brk?: number;
   readonly startStack: number;
@@ -20,12 +21,39 @@ export interface MmOptions {
   readonly heap?: Backing;
 }
 
+/** Where mmap looks for room. */
+export interface MmapArea {
+  readonly mmapBase: number;
+  readonly bottomUp: boolean;
+}
+
+/** vm.mmap_min_addr: unprivileged processes map nothing below. */
+export const MMAP_MIN_ADDR = 65536;
+
+/** A free range for a mapping without a fixed place; -1 for none (arch_get_unmapped_area and its top-down form). */
+export function findFree(space: AddressSpace, { mmapBase, bottomUp }: MmapArea, length: number): number {
+  if (bottomUp) return lowestFree(space, length, mmapBase, space.end);
+  const found = space.find(length, MMAP_MIN_ADDR, mmapBase);
+  return found >= 0 ? found : space.find(length, MMAP_MIN_ADDR, space.end);
+}
+
+/** The lowest free range within [low, high), -1 for none. */
+export function lowestFree(space: AddressSpace, length: number, low: number, high: number): number {
+  let at = low;
+  for (const region of space.regions(low)) {
+    if (region.start >= at + length) break;
+    at = Math.max(at, region.end);
+  }
+  return at + length <= high ? at : -1;
+}
+
 export class Mm {
   readonly space: AddressSpace;
   /** ABI of the program that was executed into it. */
   readonly abi: Abi;
-  /** mmap searches down from here. */
+  /** mmap searches down from here, or up in the layout of old. */
   readonly mmapBase: number;
+  readonly bottomUp: boolean;
   readonly startBrk: number;
   brk: number;
   /** Where the program, its arguments and its environment lie, for /proc. */
@@ -56,6 +84,7 @@ export class Mm {
     this.space = o.space;
     this.abi = o.abi;
     this.mmapBase = o.mmapBase;
+    this.bottomUp = o.bottomUp ?? false;
     this.startBrk = o.startBrk;
     this.brk = o.brk ?? o.startBrk;
     this.startStack = o.startStack;

@@ -8,6 +8,7 @@ import { epollCalls } from "./epoll.ts";
 import { fdCalls } from "./fd.ts";
 import { fileCalls } from "./file.ts";
 import { futexCalls } from "./futex.ts";
+import { futex2Calls } from "./futex2.ts";
 import { idCalls } from "./ids.ts";
 import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
@@ -46,6 +47,7 @@ const rows: readonly Row[] = [
   ...fdCalls,
   ...fileCalls,
   ...futexCalls,
+  ...futex2Calls,
   ...idCalls,
   ...ioctlCalls,
   ...memoryCalls,

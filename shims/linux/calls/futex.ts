@@ -62,7 +62,7 @@ function wait(task: Task, what: WaitFor): Result {
 }
 
 /** Wakes waiters of a word; EINVAL where one of them waits to own a futex. */
-function wake(task: Task, word: Word, count: number, bitset?: number): number {
+export function wake(task: Task, word: Word, count: number, bitset?: number): number {
   const queue = task.kernel.futexes.find(task.process.mm, word.at, word.isPrivate);
   // Linux wakes one before it looks at the count.
   const woken = queue === undefined ? 0 : queue.wake(Math.max(count, 1), bitset);
@@ -136,7 +136,7 @@ interface Requeue {
 }
 
 /** @returns how many were woken or moved, for both operations */
-function requeue(task: Task, { from, to, wake: wakeCount, move, expected }: Requeue): number {
+export function moveAndWake(task: Task, { from, to, wake: wakeCount, move, expected }: Requeue): number {
   const { kernel, memory, process } = task;
   if (wakeCount < 0 || move < 0) return task.fail(Errno.EINVAL, "a negative count");
   const refused = checkAddress(task, from) || checkAddress(task, to);
@@ -192,9 +192,9 @@ function futex(layout: Timespec) {
         return refused !== 0 ? refused : wake(task, word, value | 0, bitset);
       }
       case FutexOp.FUTEX_REQUEUE:
-        return requeue(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: undefined });
+        return moveAndWake(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: undefined });
       case FutexOp.FUTEX_CMP_REQUEUE:
-        return requeue(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: value3 });
+        return moveAndWake(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: value3 });
       case FutexOp.FUTEX_WAKE_OP:
         return wakeOp(task, word, value | 0, fourth | 0, second, value3);
       case FutexOp.FUTEX_LOCK_PI:

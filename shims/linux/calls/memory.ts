@@ -13,7 +13,7 @@ import { MapFlag, mapFlags, mlockallFlags, Prot, prot } from "../kinds-flags.ts"
 import { pointsTo } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
 import { READ_IMPLIES_EXEC } from "../loader.ts";
-import type { Mm } from "../mm.ts";
+import { findFree, lowestFree, MMAP_MIN_ADDR, type Mm } from "../mm.ts";
 import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -22,8 +22,6 @@ import { FileInode } from "../vfs/inode.ts";
 import { type OpenFile, PathOpen } from "../vfs/open-file.ts";
 
 export const PAGE = 4096;
-/** vm.mmap_min_addr: unprivileged processes map nothing below. */
-const MMAP_MIN_ADDR = 65536;
 /** The range of MAP_32BIT. */
 const LOW_START = 0x4000_0000;
 const LOW_END = 0x8000_0000;
@@ -134,21 +132,21 @@ function map(
   if (grows && (options.shared === true || file !== undefined)) {
     return task.fail(Errno.EINVAL, "only private anonymous memory grows");
   }
+  mm.forkAdvice.set(start, start + length, undefined);
   space.map(start, length, effectiveProt(task, wanted), grows ? { ...options, grows } : options);
   return start;
 }
 
 /** Where a mapping without a fixed place goes: at the hint if there is room, else as high as possible below the mmap base. */
 export function choose(mm: Mm, hint: number, length: number, low: boolean): number {
-  const { space, mmapBase } = mm;
+  const { space } = mm;
   const wanted = pageDown(hint);
   if (low) {
     if (wanted >= LOW_START && wanted + length <= LOW_END && space.isFree(wanted, length)) return wanted;
-    return space.find(length, LOW_START, LOW_END);
+    return lowestFree(space, length, LOW_START, LOW_END);
   }
   if (wanted >= MMAP_MIN_ADDR && wanted <= space.end - length && space.isFree(wanted, length)) return wanted;
-  const found = space.find(length, MMAP_MIN_ADDR, mmapBase);
-  return found >= 0 ? found : space.find(length, MMAP_MIN_ADDR, space.end);
+  return findFree(space, mm, length);
 }
 
 function anonymousOptions(task: Task, flags: number, length: number): MapOptions | number {
@@ -192,8 +190,14 @@ function munmap(task: Task, start: number, given: number): number {
   if (start % PAGE !== 0 || length === 0 || start > space.end || length > space.end - start) {
     return task.fail(Errno.EINVAL, "no page range of user space");
   }
-  space.unmap(start, length);
+  unmap(task.process.mm, start, length);
   return 0;
+}
+
+/** Takes mappings away, with what madvise said of them. */
+export function unmap(mm: Mm, start: number, length: number): void {
+  mm.forkAdvice.set(start, start + length, undefined);
+  mm.space.unmap(start, length);
 }
 
 function mprotect(task: Task, given: number, length: number, wanted: number): number {

@@ -281,15 +281,15 @@ export const processCalls: readonly Row[] = [
   row("ugetrlimit", { i386: 191 }, [resource, limitOut(rlimit)], getrlimit(INFINITY_32), { family }),
   row("setrlimit", { x86_64: 160, i386: 75 }, [resource, structIn(rlimit)], setrlimit, {
     family,
-    support: "CPU, FSIZE, NPROC, RTTIME are kept and not enforced",
+    support: "CPU, FSIZE, RTTIME are kept and not enforced",
   }),
   row("prlimit64", { x86_64: 302, i386: 340 }, [pid, resource, structIn(rlimit64), limitOut(rlimit64)], prlimit64, {
     family,
-    support: "CPU, FSIZE, NPROC, RTTIME are kept and not enforced",
+    support: "CPU, FSIZE, RTTIME are kept and not enforced",
   }),
   row("personality", { x86_64: 135, i386: 136 }, [uintHex], personality, {
     family,
-    support: "READ_IMPLIES_EXEC, UNAME26 and PER_LINUX32 count; addresses stay random",
+    support: "READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, UNAME26 and PER_LINUX32 count",
     returns: uintHex,
   }),
   row("getpriority", { x86_64: 140, i386: 96 }, [priorityWhich, int], getpriority, { family }),

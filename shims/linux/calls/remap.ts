@@ -6,7 +6,7 @@ import { Madvise, MremapFlag, MsyncFlag, madvice, mremapFlags, msyncFlags } from
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { FileInode } from "../vfs/inode.ts";
-import { choose, overLimit, PAGE, pageUp } from "./memory.ts";
+import { choose, overLimit, PAGE, pageUp, unmap } from "./memory.ts";
 
 const optionsOf = (region: Region, at: number): MapOptions => ({
   ...(region.backing !== undefined && { backing: region.backing, offset: region.offset + at - region.start }),
@@ -38,7 +38,7 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
   if (oldLength === 0 && !region.shared) return task.fail(Errno.EINVAL, "private memory cannot be mapped twice");
   const grows = newLength > oldLength;
   if (!fixed && !keep && !grows) {
-    if (newLength < oldLength) space.unmap(at + newLength, oldLength - newLength);
+    if (newLength < oldLength) unmap(mm, at + newLength, oldLength - newLength);
     return at;
   }
   if (grows && at + oldLength > region.end) return task.fail(Errno.EFAULT, "the range is not one mapping");
@@ -53,15 +53,16 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
   if (!mayMove) return task.fail(Errno.ENOMEM, "there is no room behind it, and it may not move");
   const to = fixed ? target : choose(mm, keep ? target : 0, newLength, false);
   if (to < 0) return task.fail(Errno.ENOMEM, "there is no free range that large");
-  if (fixed) space.unmap(to, newLength);
+  if (fixed) unmap(mm, to, newLength);
   if (oldLength === 0) {
     space.map(to, newLength, region.prot, optionsOf(region, at));
     return to;
   }
-  if (newLength < oldLength) space.unmap(at + newLength, oldLength - newLength);
+  if (newLength < oldLength) unmap(mm, at + newLength, oldLength - newLength);
   const kept = keep ? [...space.regions(at)].filter((r) => r.start < at + oldLength) : [];
   const moved = Math.min(oldLength, newLength);
   space.move(at, moved, to);
+  mm.forkAdvice.move(at, moved, to);
   if (newLength > moved) space.map(to + moved, newLength - moved, region.prot, optionsOf(region, at + moved));
   for (const old of kept) {
     const start = Math.max(old.start, at);
@@ -76,8 +77,6 @@ const REFUSED_ADVICE: ReadonlySet<number> = new Set([
   Madvise.MADV_HWPOISON,
   Madvise.MADV_SOFT_OFFLINE,
   Madvise.MADV_COLLAPSE,
-  Madvise.MADV_DONTFORK,
-  Madvise.MADV_WIPEONFORK,
   Madvise.MADV_GUARD_INSTALL,
   Madvise.MADV_GUARD_REMOVE,
 ]);
@@ -106,8 +105,24 @@ function madvise(task: Task, start: number, given: number, advice: number): numb
 }
 
 function advise(task: Task, advice: number, region: Region, from: number, length: number): number {
-  const { space } = task.process;
+  const { space, mm } = task.process;
+  const end = from + length;
   switch (advice) {
+    case Madvise.MADV_DONTFORK:
+      mm.forkAdvice.set(from, end, "leave");
+      return 0;
+    case Madvise.MADV_DOFORK:
+      mm.forkAdvice.unset(from, end, "leave");
+      return 0;
+    case Madvise.MADV_WIPEONFORK:
+      // Only private anonymous memory can be emptied.
+      if (region.shared || region.backing?.frame !== undefined)
+        return task.fail(Errno.EINVAL, "a file or shared memory");
+      mm.forkAdvice.set(from, end, "wipe");
+      return 0;
+    case Madvise.MADV_KEEPONFORK:
+      mm.forkAdvice.unset(from, end, "wipe");
+      return 0;
     case Madvise.MADV_DONTNEED:
     case Madvise.MADV_DONTNEED_LOCKED:
       space.discard(from, length);
@@ -198,7 +213,7 @@ export const remapCalls: readonly Row[] = [
   }),
   row("madvise", { x86_64: 28, i386: 219 }, [pointer, size, madvice], madvise, {
     family: "memory",
-    support: "MADV_DONTFORK, MADV_WIPEONFORK, MADV_GUARD_*, MADV_COLLAPSE answer EINVAL; MADV_REMOVE EOPNOTSUPP",
+    support: "MADV_GUARD_* and MADV_COLLAPSE answer EINVAL; MADV_REMOVE EOPNOTSUPP",
   }),
   row("msync", { x86_64: 26, i386: 144 }, [pointer, size, msyncFlags], msync, { family: "memory" }),
   row("mincore", { x86_64: 27, i386: 218 }, [pointer, size, pointer], mincore, { family: "memory" }),

@@ -25,7 +25,10 @@ const schedAttr = struct({ size: u32, sched_policy: u32, sched_flags: u64, sched
   "size",
   "sched_policy",
 ]);
+/** SCHED_ATTR_SIZE_VER0, and the size with the utilization clamps. */
 const SCHED_ATTR_BYTES = 48;
+const SCHED_ATTR_LARGEST = 56;
+const SCHED_FLAGS = 0x7f;
 
 function targetOf(task: Task, pid: number): Task | undefined {
   return pid === 0 ? task : task.kernel.tasks.get(pid);
@@ -79,7 +82,11 @@ function change(task: Task, pid: number, policy: number | undefined, from: numbe
   const { sched_priority } = schedParam.read(task.memory, from, task.abi);
   const target = targetOf(task, pid);
   if (target === undefined) return nobody(task, pid);
-  const wanted = (policy ?? target.policy) & ~RESET_ON_FORK;
+  return setPolicy(task, target, policy ?? target.policy, sched_priority);
+}
+
+function setPolicy(task: Task, target: Task, policy: number, sched_priority: number): number {
+  const wanted = policy & ~RESET_ON_FORK;
   if (!POLICIES.includes(wanted)) return task.fail(Errno.EINVAL, `there is no policy ${wanted}`);
   const realtime = wanted === SCHED_FIFO || wanted === SCHED_RR;
   if (realtime ? sched_priority < 1 || sched_priority > MAX_PRIORITY : sched_priority !== 0) {
@@ -115,6 +122,37 @@ function getAttr(task: Task, pid: number, to: number, length: number, flags: num
   };
   schedAttr.write(memory, to, value, abi);
   return 0;
+}
+
+/** sched_setattr: the struct in the size the caller knows (sched_copy_attr). */
+function setAttr(task: Task, pid: number, from: number, given: number): number {
+  if (from === 0 || pid < 0 || given !== 0) return task.fail(Errno.EINVAL, "no struct, a negative thread id, or flags");
+  const { memory, abi } = task;
+  const bytes = memory.u32(from) || SCHED_ATTR_BYTES;
+  if (bytes < SCHED_ATTR_BYTES || bytes > 4096) {
+    memory.setU32(from, SCHED_ATTR_LARGEST);
+    return task.fail(Errno.E2BIG, "no size of struct sched_attr");
+  }
+  const attr = schedAttr.read(memory, from, abi);
+  const rest = bytes > SCHED_ATTR_LARGEST ? memory.bytes(from + SCHED_ATTR_LARGEST, bytes - SCHED_ATTR_LARGEST) : [];
+  if (rest.some((byte) => byte !== 0)) {
+    memory.setU32(from, SCHED_ATTR_LARGEST);
+    return task.fail(Errno.E2BIG, "struct sched_attr has fields that this kernel does not know");
+  }
+  const { sched_policy, sched_priority, sched_flags, sched_nice } = attr;
+  if (sched_policy >= 2 ** 31 || sched_flags > SCHED_FLAGS)
+    return task.fail(Errno.EINVAL, "no policy, or unknown flags");
+  const target = targetOf(task, pid);
+  if (target === undefined) return nobody(task, pid);
+  const result = setPolicy(task, target, sched_policy, sched_priority | 0);
+  if (result === 0 && (sched_policy === SCHED_OTHER || sched_policy === 3)) {
+    const nice = Math.max(-20, Math.min(19, sched_nice));
+    if (nice < target.process.nice && !task.process.cred.superuser) {
+      return task.fail(Errno.EPERM, "only root lowers a nice value");
+    }
+    target.process.nice = nice;
+  }
+  return result;
 }
 
 function priorityRange(realtime: number): (task: Task, policy: number) => number {
@@ -186,6 +224,10 @@ export const threadCalls: readonly Row[] = [
     { family, support: kept },
   ),
   row("sched_getattr", { x86_64: 315, i386: 352 }, [pid, structOut(schedAttr), size, uintHex], getAttr, { family }),
+  row("sched_setattr", { x86_64: 314, i386: 351 }, [pid, structIn(schedAttr), uintHex], setAttr, {
+    family,
+    support: `${kept}; SCHED_DEADLINE answers EINVAL`,
+  }),
   row("sched_get_priority_max", { x86_64: 146, i386: 159 }, [schedPolicy], priorityRange(MAX_PRIORITY), { family }),
   row("sched_get_priority_min", { x86_64: 147, i386: 160 }, [schedPolicy], priorityRange(1), { family }),
   row("sched_rr_get_interval", { x86_64: 148, i386: 161 }, [pid, structOut(timespec)], rrInterval(timespec), {
