@@ -14,15 +14,15 @@ import { AssemblyError, type Statement } from "./assembler-source.ts";
 const FILL_MAX = 1 << 20;
 const ALIGN_MAX = 4096;
 
-const PASSED_ON = new Set(
+const PASSED_ON: ReadonlySet<string> = new Set(
   (
     "byte short long int quad 2byte 4byte 8byte octa float single double zero skip space fill align balign p2align set equ " +
     "rept endr irp irpc macro endm if else elseif endif ifdef ifndef uleb128 sleb128"
   ).split(" "),
 );
 /** Mean something to a linker or a debugger only. */
-const DROPPED = new Set("text globl global local weak hidden type size file ident".split(" "));
-const REPEATING = new Set("rept fill zero skip space".split(" "));
+const DROPPED: ReadonlySet<string> = new Set("text globl global local weak hidden type size file ident".split(" "));
+const REPEATING: ReadonlySet<string> = new Set("rept fill zero skip space".split(" "));
 
 const PREFIX_BYTES: Readonly<Record<string, number>> = {
   bnd: 0xf2,

@@ -35,7 +35,7 @@ import {
 const AF_UNIX = 1;
 const BILLION = 1_000_000_000;
 const UIO_MAXIOV = 1024;
-const NONE = new Uint8Array(0);
+const NONE = new Uint8Array([]);
 
 function span(task: Task, at: number, length: number): Span {
   if (at + length > task.process.space.end) fail(Errno.EFAULT, "the buffer leaves user space");

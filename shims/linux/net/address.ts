@@ -27,7 +27,7 @@ export const isMulticast = (ip: Ip): boolean =>
 export const isBroadcast = (ip: Ip): boolean => ip === "ffffffff";
 
 export const SOCKADDR_IN = 16;
-export const SOCKADDR_IN6 = 28;
+const SOCKADDR_IN6 = 28;
 /** Without sin6_scope_id (RFC 2133), which Linux still takes. */
 export const SOCKADDR_IN6_SHORT = 24;
 export const SOCKADDR_UN = 110;
@@ -66,7 +66,7 @@ export function ipBytes(family: number, ip: Ip): Uint8Array {
 }
 
 /** A local endpoint as AF_INET6 shows it: its own "any" address stays `::`. */
-export function ipText(ip: Ip): string {
+function ipText(ip: Ip): string {
   const bytes = Buffer.from(ip, "hex");
   if (isV4(ip)) return bytes.join(".");
   const groups = (ip.match(/.{4}/g) ?? []).map((group) => Number.parseInt(group, 16).toString(16));
@@ -81,7 +81,7 @@ export function ipText(ip: Ip): string {
 }
 
 /** sun_path: up to its NUL where it is a path, all bytes where it is abstract. */
-export function unixPathText(path: Uint8Array): string {
+function unixPathText(path: Uint8Array): string {
   if (path[0] === 0 && path.length > 0) return `@${quoteBytes(path.subarray(1))}`;
   const end = path.indexOf(0);
   return quoteBytes(end < 0 ? path : path.subarray(0, end));

@@ -11,7 +11,6 @@ export const AF_MAX = 46;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
-export const SOCK_RDM = 4;
 export const SOCK_SEQPACKET = 5;
 export const SOCK_MAX = 11;
 export const SOCK_NONBLOCK = 0o4000;
@@ -25,8 +24,6 @@ export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
 export const IPPROTO_MAX = 263;
 
-export const SHUT_RD = 0;
-export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
 /** Bits of `Socket.shut`. */
 export const RCV_SHUTDOWN = 1;
@@ -35,15 +32,12 @@ export const SHUTDOWN_MASK = 3;
 
 export const MSG_OOB = 1;
 export const MSG_PEEK = 2;
-export const MSG_DONTROUTE = 4;
 export const MSG_CTRUNC = 8;
 export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_EOR = 0x80;
 export const MSG_WAITALL = 0x100;
-export const MSG_ERRQUEUE = 0x2000;
 export const MSG_NOSIGNAL = 0x4000;
-export const MSG_MORE = 0x8000;
 export const MSG_WAITFORONE = 0x10000;
 export const MSG_CMSG_CLOEXEC = 0x4000_0000;
 /** Set by the 32-bit calls inside the kernel; from user space EINVAL. */
