@@ -15,7 +15,7 @@ import type { Outcome } from "./requests.ts";
 import { canaryOf, hasCanary, type WordReader } from "./tls-block.ts";
 
 /** What an audit can find. */
-const findingKinds = {
+export const findingKinds = {
   "token-dropped": "a token was given and never executed",
   "token-stale": "a token was executed after its thread had gone on",
   "token-reused": "a token was executed twice",
