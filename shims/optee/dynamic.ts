@@ -28,7 +28,7 @@ export interface Relocation {
   readonly addend: bigint;
 }
 
-export interface DynamicSymbol {
+interface DynamicSymbol {
   readonly name: string;
   /** As the file has it; undefined where another module defines it. */
   readonly value: number | undefined;

@@ -2,7 +2,7 @@
 import type { PanicReport } from "./panic.ts";
 
 /** Which TA, by its number in this run and its UUID. */
-export interface Who {
+interface Who {
   readonly instance: number;
   readonly uuid: string;
 }

@@ -8,7 +8,7 @@ import { TeeError } from "./results.ts";
 import { uuidFromBytes } from "./uuid.ts";
 
 /** `i32` and `u32` take the low half of the register; `long` all of it, unsigned. */
-export type Shape = "i32" | "u32" | "long";
+type Shape = "i32" | "u32" | "long";
 
 /** What a kind may look at when it prints. */
 export interface PrintContext {
@@ -80,10 +80,10 @@ function preview(memory: TaMemory, at: number, length: number): string {
   return length > PREVIEW ? `${shown}…` : shown;
 }
 
-export const ulong = kind("long", (_, at) => at.exact.toString());
-export const size = ulong;
-export const handle = ulong;
-export const u32 = kind("u32", String);
+const decimal: Kind["print"] = (_, at) => at.exact.toString();
+export const ulong = kind("long", decimal);
+export const size = kind("long", decimal);
+export const handle = kind("long", decimal);
 export const i32 = kind("i32", String);
 export const hexLong = kind("long", (_, at) => `0x${at.exact.toString(16)}`);
 export const pointer = kind("long", address);

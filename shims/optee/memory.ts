@@ -224,6 +224,6 @@ export class TaMemory {
   }
 }
 
-export function protText(prot: number): string {
+function protText(prot: number): string {
   return `${prot & PROT_READ ? "r" : "-"}${prot & PROT_WRITE ? "w" : "-"}${prot & PROT_EXEC ? "x" : "-"}`;
 }

@@ -5,9 +5,7 @@ import { Attr, ObjectType } from "./algorithms.ts";
  * How an attribute's value is kept: `secret` bytes as given, `bignum` without leading zeros, `value` a 32-bit number,
  * `fixed` exactly so many bytes.
  */
-export type Storage =
-  | { readonly kind: "secret" | "bignum" | "value" }
-  | { readonly kind: "fixed"; readonly bytes: number };
+type Storage = { readonly kind: "secret" | "bignum" | "value" } | { readonly kind: "fixed"; readonly bytes: number };
 
 export interface AttributeSpec {
   readonly id: number;

@@ -6,7 +6,7 @@ export const PARAM_COUNT = 4;
 /** struct utee_params: the types, then two 64-bit words each. */
 export const UTEE_PARAMS_BYTES = 8 + PARAM_COUNT * 16;
 
-export interface ValueParam {
+interface ValueParam {
   readonly kind: "value";
   readonly type: number;
   a: bigint;
@@ -29,7 +29,6 @@ export type Params = readonly Param[];
 export const isMemory = (type: number): boolean => type >= ParamType.MEMREF_INPUT && type <= ParamType.MEMREF_INOUT;
 export const isValue = (type: number): boolean => type >= ParamType.VALUE_INPUT && type <= ParamType.VALUE_INOUT;
 export const isOutput = (type: number): boolean => (type & 3) === 2 || (type & 3) === 3;
-export const isInput = (type: number): boolean => (type & 3) === 1 || (type & 3) === 3;
 
 /** TEE_PARAM_TYPES of a list. */
 export function paramTypes(params: Params): number {

@@ -4,7 +4,7 @@ import { dirname, resolve } from "node:path";
 import { createDisassembler, type Disassembler } from "../../emulator/disassembler.ts";
 import { UserError } from "../../emulator/errors.ts";
 import { eventToJson, formatEvent, formatStep, stepToJson } from "./commands/format.ts";
-import { type CommandFile, parseCommands } from "./commands/parse.ts";
+import { parseCommands } from "./commands/parse.ts";
 import { runSteps } from "./commands/run.ts";
 import type { TeeEvent } from "./events.ts";
 import { TeeHost, type TeeHostOptions } from "./host.ts";
@@ -28,10 +28,7 @@ export interface RunCommandsOptions extends Omit<TeeHostOptions, "tas" | "watch"
 
 const NOT_AS_EXPECTED = 1;
 const SIGNAL_STATUS = 128;
-const openAndClose: CommandFile = {
-  tas: [],
-  commands: parseCommands('[{"func_id":"open_session"},{"func_id":"close_session"}]', "").commands,
-};
+const openAndClose = '[{"func_id":"open_session"},{"func_id":"close_session"}]';
 
 /**
  * Runs the commands in order.
@@ -40,7 +37,7 @@ const openAndClose: CommandFile = {
  */
 export async function runCommands(options: RunCommandsOptions): Promise<number> {
   const { commands, json = false, trace = false } = options;
-  const file = commands === undefined ? openAndClose : parseCommands(readText(commands), commands);
+  const file = parseCommands(commands === undefined ? openAndClose : readText(commands), commands ?? "");
   const beside = file.tas.map((name) => resolve(dirname(commands ?? "."), name));
   const teller = new Teller(options, json, trace);
   const host = new TeeHost({

@@ -23,7 +23,7 @@ import { arg, type Row, row } from "../table.ts";
 /** struct utee_object_info. */
 export const OBJECT_INFO_BYTES = 28;
 
-export function writeObjectInfo(call: Call, at: number, object: TeeObject): void {
+function writeObjectInfo(call: Call, at: number, object: TeeObject): void {
   const { memory } = call;
   memory.check(MemoryAccess.WRITE, at, OBJECT_INFO_BYTES);
   const { type, size, maxSize, dataSize, position, flags } = object;

@@ -67,7 +67,7 @@ function outputJson(output: TaOutput): Json {
 }
 
 /** A call as strace writes one: `utee_cipher_init(state=1, …) = TEE_SUCCESS`. */
-export function formatCall(event: CallEvent): string {
+function formatCall(event: CallEvent): string {
   const args = event.args.map(({ name, text }) => `${name}=${text}`).join(", ");
   const result = event.result === undefined ? "?" : resultName(event.result);
   const reason = event.reason === undefined ? "" : ` (${event.reason})`;

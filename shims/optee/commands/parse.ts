@@ -8,7 +8,7 @@ import { NIL_UUID } from "../uuid.ts";
 import { commandSchema } from "./schema.ts";
 
 /** What a parameter is expected to hold afterwards. */
-export interface ExpectedOutput {
+interface ExpectedOutput {
   readonly a?: bigint | undefined;
   readonly b?: bigint | undefined;
   readonly data?: Uint8Array | undefined;

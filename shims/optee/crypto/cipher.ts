@@ -9,7 +9,7 @@ export interface CipherState {
 }
 
 /** TEE_CHAIN_MODE_*. */
-export const ChainMode = { ECB: 0, CBC: 1, CTR: 2, CTS: 3, XTS: 4 } as const;
+const ChainMode = { ECB: 0, CBC: 1, CTR: 2, CTS: 3, XTS: 4 } as const;
 
 function wholeBlocks(cipher: BlockCipher, bytes: Uint8Array): void {
   if (bytes.length % cipher.size !== 0)

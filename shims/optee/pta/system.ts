@@ -6,7 +6,7 @@ import { ParamType } from "../constants.ts";
 import type { Instance } from "../instance.ts";
 import { loadLibrary } from "../loader.ts";
 import { MemoryAccess } from "../memory.ts";
-import { fail, Tee } from "../results.ts";
+import { fail, Tee, TeeError } from "../results.ts";
 import { uuidFromBytes, uuidToBytes } from "../uuid.ts";
 import type { PseudoCall, PseudoTa } from "./pseudo.ts";
 
@@ -83,7 +83,8 @@ function deriveKey(call: PseudoCall, caller: Instance): number {
   const { WRITE, ANY_OWNER, SECURE } = MemoryAccess;
   try {
     caller.memory.check(WRITE | ANY_OWNER | SECURE, call.address(1), length);
-  } catch {
+  } catch (error) {
+    if (!(error instanceof TeeError)) throw error;
     return fail(Tee.ERROR_SECURITY, "a key does not go into memory of the normal world");
   }
   const info = Buffer.concat([Buffer.from("ta unique key"), uuidToBytes(caller.uuid), call.read(0)]);

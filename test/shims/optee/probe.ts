@@ -35,7 +35,15 @@ export const u64 = (value = 0): Buf => {
   return new Buf(data);
 };
 
-export type Argument = number | bigint | Buf | AttributeList;
+/** struct utee_params: a type with a buffer or two values each. */
+export class Params {
+  readonly list: readonly (readonly [type: number, content: Buf | readonly [number, number]])[];
+  constructor(...list: readonly (readonly [type: number, content: Buf | readonly [number, number]])[]) {
+    this.list = list;
+  }
+}
+
+export type Argument = number | bigint | Buf | Params | AttributeList;
 
 export interface Reply {
   /** TEE_Result by name. */
@@ -95,6 +103,28 @@ export class Probe {
         argument.forEach(([, value], n) => {
           if (typeof value !== "number") fixes.push(at + 24 * n);
         });
+        word = BigInt(at);
+        tags |= 1 << index;
+      } else if (argument instanceof Params) {
+        const table = Buffer.alloc(72);
+        const pointers: number[] = [];
+        argument.list.forEach(([type, content], n) => {
+          table.writeUInt32LE(table.readUInt32LE(0) | (type << (4 * n)), 0);
+          const slot = 8 + 16 * n;
+          if (content instanceof Buf) {
+            const at = place(content.data);
+            places.push({ at, length: content.data.length });
+            table.writeBigUInt64LE(BigInt(at), slot);
+            table.writeBigUInt64LE(BigInt(content.data.length), slot + 8);
+            pointers.push(slot);
+          } else {
+            table.writeBigUInt64LE(BigInt(content[0]), slot);
+            table.writeBigUInt64LE(BigInt(content[1]), slot + 8);
+          }
+        });
+        const at = place(table);
+        places.push({ at, length: table.length });
+        fixes.push(...pointers.map((slot) => at + slot));
         word = BigInt(at);
         tags |= 1 << index;
       } else word = BigInt.asUintN(64, BigInt(argument));
