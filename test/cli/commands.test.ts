@@ -27,7 +27,7 @@ describe("help", () => {
   test("names every command", () => {
     const { stdout, stderr, status } = shimbed(["--help"]);
     expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
-    for (const command of ["run", "trace", "doctor", "providers", "demo", "help"])
+    for (const command of ["run", "trace", "doctor", "providers", "audit", "mutate", "demo", "help"])
       expect(stdout).toMatch(new RegExp(`^  ${command}\\b`, "m"));
     expect(stdout).toMatch(/^Examples:$/m);
   });
@@ -37,12 +37,28 @@ describe("help", () => {
     ...["--user", "--seed", "--clock", "--timeout", "--max-blocks", "--max-memory", "--strict-segments", "--json"],
     ...["-o, --output", "-h, --help"],
   ];
+  const GATE = ["--policy", "--policy-dry-run", "--inject", "--host-events", "--as"];
+  const AROUND = [...GATE, "--commands", "--ldelf", "--ta", "--storage", "--huk"];
   test.each([
-    { command: "run", options: SHARED, sections: ["Files:", "Exit status:", "Examples:"] },
+    {
+      command: "run",
+      options: [...SHARED, ...AROUND, "--ledger", "--explore"],
+      sections: ["Files:", "Exit status:", "Trusted applications:", "Rules of --inject", "Examples:"],
+    },
     {
       command: "trace",
-      options: [...SHARED, "-e, --expression", "-P, --punchthrough", "-c, --count"],
+      options: [...SHARED, ...AROUND, "--ledger", "-e, --expression", "-P, --punchthrough", "-c, --count"],
       sections: ["Files:", "Exit status:", "Expressions of -e", "Examples:"],
+    },
+    {
+      command: "audit",
+      options: [...SHARED, ...GATE, "--ledger", "--strict", "--perfetto"],
+      sections: ["Commands:", "Files:", "Exit status:", "Examples:"],
+    },
+    {
+      command: "mutate",
+      options: [...SHARED, "--at-least"],
+      sections: ["Exit status:", "Rules of --inject", "Examples:"],
     },
     { command: "doctor", options: ["--json"], sections: ["Exit status:"] },
     { command: "providers", options: ["--json"], sections: ["Arguments:"] },
