@@ -1,5 +1,6 @@
 /** `shimbed run --explore N`: whether a guest ends alike whatever the seed. */
 import { createHash, type Hash } from "node:crypto";
+import type { TraceConsumer, TraceEvent } from "../shims/linux/trace.ts";
 import { type GuestReport, runToEnd } from "./guest-run.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink } from "./output.ts";
@@ -15,6 +16,9 @@ interface Group {
   readonly report: GuestReport;
   readonly stdout: Output;
   readonly stderr: Output;
+  /** Calls that failed, each with its error, and what an audit found. */
+  readonly failures: readonly string[];
+  readonly findings: readonly string[];
   readonly seeds: number[];
 }
 
@@ -36,6 +40,23 @@ class Output {
 
   digest(): string {
     return this.#hash.digest("hex");
+  }
+}
+
+/** Errors that only tell who came first, as in every program with threads. */
+const TIMELY: ReadonlySet<string> = new Set(["EAGAIN", "EINTR", "ETIMEDOUT", "ECHILD", "EINPROGRESS"]);
+
+/** Which calls failed, whatever their arguments and however often. */
+class Failures implements TraceConsumer {
+  readonly #calls = new Set<string>();
+
+  event(event: TraceEvent): void {
+    if (event.kind !== "call" || event.error === undefined || TIMELY.has(event.error)) return;
+    this.#calls.add(`${event.name} ${event.error}`);
+  }
+
+  list(): string[] {
+    return [...this.#calls].sort();
   }
 }
 
@@ -64,17 +85,22 @@ export async function explore(
         input: new Uint8Array(0),
         output: (fd: 1 | 2, bytes: Uint8Array) => (fd === 1 ? stdout : stderr).add(bytes),
       };
+      const failed = new Failures();
       const report = await runToEnd({
         guest,
         args,
         options: { ...options, seed, json: false },
         keptRecords: FEW_RECORDS,
+        audit: true,
+        trace: { consumer: failed, filter: { admits: () => true, status: "failed" } },
         streams,
       });
       if (report.end.kind === "interrupted") return report.status;
-      const key = JSON.stringify([endToJson(report.end), stdout.digest(), stderr.digest()]);
+      const failures = failed.list();
+      const findings = [...new Set(report.findings.map((finding) => finding.kind))].sort();
+      const key = JSON.stringify([endToJson(report.end), stdout.digest(), stderr.digest(), failures, findings]);
       const group = groups.get(key);
-      if (group === undefined) groups.set(key, { report, stdout, stderr, seeds: [seed] });
+      if (group === undefined) groups.set(key, { report, stdout, stderr, failures, findings, seeds: [seed] });
       else group.seeds.push(seed);
     }
     const sorted = [...groups.values()].sort((a, b) => b.seeds.length - a.seeds.length);
@@ -101,6 +127,11 @@ function lines(options: RunOptions, count: number, groups: readonly Group[]): st
         ["errors", stderr],
       ] as const)
         if (output.bytes > 0) text.push(`       ${name}: ${output.bytes} bytes, ${JSON.stringify(output.head)}`);
+    const fresh = group.failures.filter((call) => !most?.failures.includes(call));
+    const missing = (most?.failures ?? []).filter((call) => !group.failures.includes(call));
+    if (fresh.length > 0) text.push(`       fails: ${fresh.join(", ")}`);
+    if (missing.length > 0) text.push(`       does not fail: ${missing.join(", ")}`);
+    if (group.findings.length > 0) text.push(`       findings: ${group.findings.join(", ")}`);
     for (const line of group === most ? [] : report.faults) text.push(`       ${line}`);
     if (group !== most) text.push(`       to see it again: the same command with --seed ${seeds[0]} for --explore`);
   }
@@ -114,12 +145,14 @@ function toJson(
   count: number,
   groups: readonly Group[],
 ): object {
-  const ends = groups.map(({ report, stdout, stderr, seeds }) => ({
+  const ends = groups.map(({ report, stdout, stderr, failures, findings, seeds }) => ({
     seeds,
     ...endToJson(report.end),
     status: report.status,
     stdout: { bytes: stdout.bytes, head: stdout.head },
     stderr: { bytes: stderr.bytes, head: stderr.head },
+    failed_calls: failures,
+    findings,
     faults: report.faults,
   }));
   return { guest, args, provider, seed, count, alike: groups.length === 1, ends };

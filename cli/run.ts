@@ -33,7 +33,7 @@ function reportToJson(guest: string, args: readonly string[], options: GuestOpti
     ...endToJson(report.end),
     status: report.status,
     faults: report.faults,
-    ...(report.notes.length === 0 ? {} : { notes: report.notes }),
+    notes: report.notes,
     unsupported: Object.fromEntries(report.unsupported),
     ledger: report.records.map(recordToJson),
   };

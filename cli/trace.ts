@@ -54,8 +54,9 @@ export async function traceGuest(guest: string, args: readonly string[], options
 
 /** The last line of a trace in JSON. */
 function summary(report: GuestReport): object {
-  const { status, faults, unsupported } = report;
-  return { kind: "summary", ...endToJson(report.end), status, faults, unsupported: Object.fromEntries(unsupported) };
+  const { status, faults, notes } = report;
+  const unsupported = Object.fromEntries(report.unsupported);
+  return { kind: "summary", ...endToJson(report.end), status, faults, notes, unsupported };
 }
 
 function vocabulary(): Vocabulary {
