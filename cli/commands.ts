@@ -15,6 +15,7 @@ import {
 import { parseCount } from "./options.ts";
 import { print } from "./output.ts";
 import { addTaOptions, runIfTa, TA_HELP } from "./ta-options.ts";
+import { addTestCommands } from "./testing/options.ts";
 import type { TraceOptions } from "./trace.ts";
 
 const RUN_EXAMPLES = `
@@ -75,6 +76,7 @@ Examples:
   addProviders(program, context);
   addAudit(program, context);
   addMutate(program, context);
+  addTestCommands(program, context);
   program
     .command("demo")
     .description("show what shimbed does: the shipped guests and a program of this machine, with traces and ledgers")
