@@ -10,6 +10,7 @@ import { fileCalls } from "./file.ts";
 import { futexCalls } from "./futex.ts";
 import { futex2Calls } from "./futex2.ts";
 import { idCalls } from "./ids.ts";
+import { inotifyCalls } from "./inotify.ts";
 import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
 import { mqueueCalls } from "./mqueue.ts";
@@ -49,6 +50,7 @@ const rows: readonly Row[] = [
   ...futexCalls,
   ...futex2Calls,
   ...idCalls,
+  ...inotifyCalls,
   ...ioctlCalls,
   ...memoryCalls,
   ...mqueueCalls,

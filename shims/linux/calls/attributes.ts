@@ -9,45 +9,49 @@ import type { Task } from "../task.ts";
 import { entryAt, fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, S_IFLNK, S_ISGID, W_OK } from "../vfs/flags.ts";
-import { demand, type Inode, owns, type Stamp, withoutSetId } from "../vfs/inode.ts";
+import { demand, type Entry, owns, type Stamp, withoutSetId } from "../vfs/inode.ts";
 import { PathOpen } from "../vfs/open-file.ts";
+import { IN_ACCESS, IN_ATTRIB, IN_MODIFY, report } from "../vfs/watch.ts";
 
-function changeMode(task: Task, inode: Inode, mode: number): number {
+function changeMode(task: Task, entry: Entry, mode: number): number {
   const { cred } = task.process;
+  const { inode } = entry;
   if (!owns(inode, cred)) fail(Errno.EPERM, "only the owner changes the mode");
   if (inode.kind === S_IFLNK) fail(Errno.EOPNOTSUPP, "a symbolic link has no mode");
   const inGroup = cred.superuser || cred.gid === inode.gid || cred.groups.includes(inode.gid);
   inode.setMode(inGroup ? mode & 0o7777 : mode & 0o7777 & ~S_ISGID);
+  report(entry, IN_ATTRIB);
   return 0;
 }
 
-/** The inode behind a descriptor, for calls that O_PATH descriptors refuse. */
-function realFile(task: Task, descriptor: number): Inode {
+/** The file behind a descriptor, for calls that O_PATH descriptors refuse. */
+function realFile(task: Task, descriptor: number): Entry {
   const file = openFileOf(task, descriptor);
-  return file instanceof PathOpen ? fail(Errno.EBADF, "O_PATH") : file.inode;
+  return file instanceof PathOpen ? fail(Errno.EBADF, "O_PATH") : file.entry;
 }
 
-const chmod = fileCall((task, name, mode) => changeMode(task, entryAt(task, AT_FDCWD, name, true).inode, mode));
+const chmod = fileCall((task, name, mode) => changeMode(task, entryAt(task, AT_FDCWD, name, true), mode));
 const fchmod = fileCall((task, descriptor, mode) => changeMode(task, realFile(task, descriptor), mode));
 const fchmodat = fileCall((task, directory, name, mode) =>
-  changeMode(task, entryAt(task, directory, name, true).inode, mode),
+  changeMode(task, entryAt(task, directory, name, true), mode),
 );
 
-function inodeAt(task: Task, directory: number, name: number, flags: number): Inode {
+function fileAt(task: Task, directory: number, name: number, flags: number): Entry {
   if (flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) fail(Errno.EINVAL, "unknown flags");
   const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
-  return entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0).inode;
+  return entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0);
 }
 
 const fchmodat2 = fileCall((task, directory, name, mode, flags) =>
-  changeMode(task, inodeAt(task, directory, name, flags), mode),
+  changeMode(task, fileAt(task, directory, name, flags), mode),
 );
 
 const KEEP = 0xffff_ffff;
 
 /** chown(2): the owner may give the file to a group of theirs, root anything. */
-function changeOwner(task: Task, inode: Inode, uid: number, gid: number): number {
+function changeOwner(task: Task, entry: Entry, uid: number, gid: number): number {
   const { cred } = task.process;
+  const { inode } = entry;
   const group = cred.gid === gid || cred.groups.includes(gid);
   const mayUser = uid === KEEP || cred.superuser || (inode.uid === cred.uid && uid === inode.uid);
   const mayGroup = gid === KEEP || cred.superuser || (inode.uid === cred.uid && (group || gid === inode.gid));
@@ -55,18 +59,15 @@ function changeOwner(task: Task, inode: Inode, uid: number, gid: number): number
   // Even when neither changes, as Linux has it.
   inode.mode = withoutSetId(inode.mode);
   inode.setOwner(uid === KEEP ? inode.uid : uid, gid === KEEP ? inode.gid : gid);
+  report(entry, IN_ATTRIB);
   return 0;
 }
 
-const chown = fileCall((task, name, uid, gid) =>
-  changeOwner(task, entryAt(task, AT_FDCWD, name, true).inode, uid, gid),
-);
-const lchown = fileCall((task, name, uid, gid) =>
-  changeOwner(task, entryAt(task, AT_FDCWD, name, false).inode, uid, gid),
-);
+const chown = fileCall((task, name, uid, gid) => changeOwner(task, entryAt(task, AT_FDCWD, name, true), uid, gid));
+const lchown = fileCall((task, name, uid, gid) => changeOwner(task, entryAt(task, AT_FDCWD, name, false), uid, gid));
 const fchown = fileCall((task, descriptor, uid, gid) => changeOwner(task, realFile(task, descriptor), uid, gid));
 const fchownat = fileCall((task, directory, name, uid, gid, flags) =>
-  changeOwner(task, inodeAt(task, directory, name, flags), uid, gid),
+  changeOwner(task, fileAt(task, directory, name, flags), uid, gid),
 );
 
 /** The old i386 calls take 16 bits, where 0xffff means "leave it". */
@@ -76,10 +77,10 @@ function wideId(value: number): number {
 }
 
 const chown16 = fileCall((task, name, uid, gid) =>
-  changeOwner(task, entryAt(task, AT_FDCWD, name, true).inode, wideId(uid), wideId(gid)),
+  changeOwner(task, entryAt(task, AT_FDCWD, name, true), wideId(uid), wideId(gid)),
 );
 const lchown16 = fileCall((task, name, uid, gid) =>
-  changeOwner(task, entryAt(task, AT_FDCWD, name, false).inode, wideId(uid), wideId(gid)),
+  changeOwner(task, entryAt(task, AT_FDCWD, name, false), wideId(uid), wideId(gid)),
 );
 const fchown16 = fileCall((task, descriptor, uid, gid) =>
   changeOwner(task, realFile(task, descriptor), wideId(uid), wideId(gid)),
@@ -101,8 +102,9 @@ function validNsec(nsec: number): boolean {
 }
 
 /** utimensat(2): the current time needs write access, any other the owner. */
-function setTimes(task: Task, inode: Inode, atime: Moment, mtime: Moment): number {
+function setTimes(task: Task, entry: Entry, atime: Moment, mtime: Moment): number {
   const { kernel } = task;
+  const { inode } = entry;
   const { cred } = task.process;
   if (atime.nsec === UTIME_OMIT && mtime.nsec === UTIME_OMIT) return 0;
   if (!owns(inode, cred)) {
@@ -116,6 +118,9 @@ function setTimes(task: Task, inode: Inode, atime: Moment, mtime: Moment): numbe
   apply(inode.atime, atime);
   apply(inode.mtime, mtime);
   inode.timesSet();
+  // One time alone counts as what would have changed it (fsnotify_change).
+  if (mtime.nsec === UTIME_OMIT) report(entry, IN_ACCESS);
+  else report(entry, atime.nsec === UTIME_OMIT ? IN_MODIFY : IN_ATTRIB);
   return 0;
 }
 
@@ -135,7 +140,7 @@ function utimensAt(task: Task, directory: number, name: number, times: number, f
     if (flags !== 0) fail(Errno.EINVAL, "flags for a descriptor");
     return setTimes(task, realFile(task, directory), atime, mtime);
   }
-  return setTimes(task, inodeAt(task, directory, name, flags), atime, mtime);
+  return setTimes(task, fileAt(task, directory, name, flags), atime, mtime);
 }
 
 const utimensat = fileCall((task, directory, name, times, flags) =>
@@ -156,18 +161,18 @@ function futimesAt(task: Task, directory: number, name: number, times: number): 
     [atime, mtime] = [read(times), read(times + timeval.size(task.abi))];
   }
   if (name === 0 && directory !== AT_FDCWD) return setTimes(task, realFile(task, directory), atime, mtime);
-  return setTimes(task, entryAt(task, directory, name, true).inode, atime, mtime);
+  return setTimes(task, entryAt(task, directory, name, true), atime, mtime);
 }
 
 const futimesat = fileCall(futimesAt);
 const utimes = fileCall((task, name, times) => futimesAt(task, AT_FDCWD, name, times));
 
 const utime = fileCall((task, name, times) => {
-  const { inode } = entryAt(task, AT_FDCWD, name, true);
-  if (times === 0) return setTimes(task, inode, NOW, NOW);
+  const entry = entryAt(task, AT_FDCWD, name, true);
+  if (times === 0) return setTimes(task, entry, NOW, NOW);
   const { memory, abi } = task;
   const read = (at: number): Moment => ({ sec: abi.word === 8 ? memory.num64(at) : memory.i32(at), nsec: 0 });
-  return setTimes(task, inode, read(times), read(times + abi.word));
+  return setTimes(task, entry, read(times), read(times + abi.word));
 });
 
 /** Namespaces a file could have attributes in (xattr(7)). */

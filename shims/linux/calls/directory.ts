@@ -9,6 +9,7 @@ import { S_IFMT } from "../vfs/flags.ts";
 import type { Inode } from "../vfs/inode.ts";
 import { DirectoryOpen } from "../vfs/open-file.ts";
 import { parentOf } from "../vfs/walk.ts";
+import { IN_ACCESS, report } from "../vfs/watch.ts";
 
 /** At most so much is filled at a time. */
 const LIMIT = 65536;
@@ -76,6 +77,7 @@ function list(task: Task, descriptor: number, buffer: number, bytes: number, wri
   }
   task.memory.write(buffer, new Uint8Array(view.buffer, 0, filled));
   file.position = index;
+  report(file.entry, IN_ACCESS);
   return filled;
 }
 

@@ -10,11 +10,12 @@ import type { Task } from "../task.ts";
 import { contextOf, fileCall, openFileOf, pathArgument } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_APPEND, S_IFIFO, S_IFSOCK, W_OK } from "../vfs/flags.ts";
-import { demand, FileInode } from "../vfs/inode.ts";
+import { demand, type Entry, FileInode } from "../vfs/inode.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { Plain, type Span } from "../vfs/span.ts";
 import { MAX_COUNT, readInto, vectorOf, writeFrom } from "../vfs/transfer.ts";
 import { find } from "../vfs/walk.ts";
+import { IN_MODIFY, report } from "../vfs/watch.ts";
 
 const SIGXFSZ = 25;
 /** s_maxbytes of every file system here. */
@@ -133,7 +134,7 @@ const llseek = fileCall((task, descriptor, high, low, result, from) => {
   return 0;
 });
 
-function resize(task: Task, inode: FileInode, length: number): number {
+function resize(task: Task, entry: Entry, inode: FileInode, length: number): number {
   if (length > task.process.limits.soft(Resource.RLIMIT_FSIZE) && length > inode.size) {
     task.kernel.signals.send(task, SIGXFSZ);
     return task.fail(Errno.EFBIG, "RLIMIT_FSIZE is reached");
@@ -144,18 +145,20 @@ function resize(task: Task, inode: FileInode, length: number): number {
   } finally {
     inode.drop();
   }
+  report(entry, IN_MODIFY);
   return 0;
 }
 
 const truncate = fileCall((task, name, length) => {
   if (length < 0) fail(Errno.EINVAL, "a negative length");
   const context = contextOf(task);
-  const { inode } = find(context, context.cwd, pathArgument(task, name), true);
+  const entry = find(context, context.cwd, pathArgument(task, name), true);
+  const { inode } = entry;
   if (inode.isDirectory) fail(Errno.EISDIR);
   if (!(inode instanceof FileInode)) return fail(Errno.EINVAL, "only regular files have a length");
   demand(inode, context.creds, W_OK);
   inode.opening(0);
-  return resize(task, inode, length);
+  return resize(task, entry, inode, length);
 });
 
 const ftruncate = fileCall((task, descriptor, length) => {
@@ -163,7 +166,7 @@ const ftruncate = fileCall((task, descriptor, length) => {
   const file = openFileOf(task, descriptor);
   if (file instanceof PathOpen) fail(Errno.EBADF, "O_PATH");
   if (!(file instanceof RegularOpen) || !file.writable) return fail(Errno.EINVAL, "no regular file open for writing");
-  return resize(task, file.file, length);
+  return resize(task, file.entry, file.file, length);
 });
 
 const fallocate = fileCall((task, descriptor, mode, offset, length) => {
@@ -184,6 +187,7 @@ const fallocate = fileCall((task, descriptor, mode, offset, length) => {
     fail(Errno.EFBIG, "RLIMIT_FSIZE is reached");
   }
   file.file.allocate(mode, offset, length);
+  report(file.entry, IN_MODIFY);
   return 0;
 });
 

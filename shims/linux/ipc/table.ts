@@ -4,9 +4,9 @@ import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";
 
-export const IPC_PRIVATE = 0;
-export const IPC_CREAT = 0o1000;
-export const IPC_EXCL = 0o2000;
+const IPC_PRIVATE = 0;
+const IPC_CREAT = 0o1000;
+const IPC_EXCL = 0o2000;
 export const IPC_NOWAIT = 0o4000;
 export const IPC_RMID = 0;
 export const IPC_SET = 1;

@@ -33,7 +33,7 @@ const END_EVENTS = ALWAYS | POLLRDHUP;
 const MAX_NESTS = 4;
 
 /** `epoll_data_t`, as two words. */
-export interface EpollData {
+interface EpollData {
   readonly low: number;
   readonly high: number;
 }

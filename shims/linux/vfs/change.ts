@@ -13,6 +13,16 @@ import {
 } from "./flags.ts";
 import { type Credentials, DirectoryInode, demand, type Entry, type Inode, type Making, owns } from "./inode.ts";
 import { isBelow, type WalkContext, type Walked, walk } from "./walk.ts";
+import {
+  IN_ATTRIB,
+  IN_CREATE,
+  IN_DELETE,
+  IN_MOVE_SELF,
+  IN_MOVED_FROM,
+  IN_MOVED_TO,
+  reportName,
+  reportSelf,
+} from "./watch.ts";
 
 /*
  * Changes of names. The order of checks is the kernel's (fs/namei.c): programs depend on which errno they get first.
@@ -48,7 +58,9 @@ export function make(
 ): Entry {
   const at = place(context, start, path, (mode & S_IFMT) === S_IFDIR);
   const parent = directory(at.dir);
-  return parent.make(at.dir, at.name, { ...inherited(parent, context.creds, mode), ...rest });
+  const made = parent.make(at.dir, at.name, { ...inherited(parent, context.creds, mode), ...rest });
+  reportName(parent, at.name, made.inode, IN_CREATE);
+  return made;
 }
 
 /**
@@ -62,6 +74,8 @@ export function link(context: WalkContext, existing: Entry, start: Entry, path: 
   if (inode.isDirectory) fail(Errno.EPERM, "a directory has one name");
   if (inode.nlink === 0 && !(revive && inode.unnamed)) fail(Errno.ENOENT, "the file has no name any more");
   directory(at.dir).link(at.dir, at.name, inode);
+  reportSelf(inode, IN_ATTRIB);
+  reportName(at.dir.inode, at.name, inode, IN_CREATE);
 }
 
 /** The kernel's may_delete: rights on the directory, sticky bit, and that the kinds fit. */
@@ -82,7 +96,7 @@ export function unlink(context: WalkContext, start: Entry, path: string): void {
   if (at.slash) fail(entry.inode.isDirectory ? Errno.EISDIR : Errno.ENOTDIR);
   mayRemove(at.dir.inode, entry, context.creds, false);
   if (entry.covers) fail(Errno.EBUSY, "something is mounted there");
-  directory(at.dir).remove(entry);
+  removeName(at.dir, entry);
 }
 
 export function rmdir(context: WalkContext, start: Entry, path: string): void {
@@ -93,7 +107,7 @@ export function rmdir(context: WalkContext, start: Entry, path: string): void {
   const entry = at.entry ?? fail(Errno.ENOENT, `no "${at.name}"`);
   mayRemove(at.dir.inode, entry, context.creds, true);
   if (entry.covers || entry === context.root) fail(Errno.EBUSY, "something is mounted there");
-  directory(at.dir).remove(entry);
+  removeName(at.dir, entry);
 }
 
 /** renameat2(2). */
@@ -138,6 +152,40 @@ export function rename(
   }
   if (entry.covers || target?.covers) fail(Errno.EBUSY, "something is mounted there");
   const parent = directory(oldDir);
-  if (exchange && target) parent.exchange(entry, target);
-  else parent.rename(entry, newDir, next.name, target);
+  if (exchange && target) {
+    parent.exchange(entry, target);
+    reportMove(old, next, entry.inode, undefined);
+    reportMove(next, old, target.inode, undefined);
+    return;
+  }
+  // What is replaced goes when everything is told.
+  target?.inode.hold();
+  parent.rename(entry, newDir, next.name, target);
+  reportMove(old, next, entry.inode, target?.inode);
+  target?.inode.drop();
+}
+
+/** fsnotify_move. */
+function reportMove(from: Walked, to: Walked, moved: Inode, replaced: Inode | undefined): void {
+  const { host } = moved.fs;
+  if (host.watched === 0) return;
+  const cookie = ++host.renames;
+  reportName(from.dir.inode, from.name, moved, IN_MOVED_FROM, cookie);
+  reportName(to.dir.inode, to.name, moved, IN_MOVED_TO, cookie);
+  if (replaced !== undefined) reportSelf(replaced, IN_ATTRIB);
+  reportSelf(moved, IN_MOVE_SELF);
+}
+
+/** Takes a name away and tells of it, as d_delete_notify does. */
+function removeName(at: Entry, entry: Entry): void {
+  const { inode, name } = entry;
+  const isDirectory = inode.isDirectory;
+  if (!isDirectory) {
+    // The count of links changes before the file may go with the last one.
+    inode.hold();
+    directory(at).remove(entry);
+    reportSelf(inode, IN_ATTRIB);
+    inode.drop();
+  } else directory(at).remove(entry);
+  reportName(at.inode, name, inode, IN_DELETE);
 }

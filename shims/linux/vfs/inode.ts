@@ -20,6 +20,10 @@ export interface VfsHost {
   realtimeMs(): number;
   /** Fills with the bytes of /dev/urandom. */
   randomBytes(into: Uint8Array): void;
+  /** Watches of inotify in the whole run: while there are none nothing is reported. */
+  watched: number;
+  /** Cookie of the last rename that inotify was told of. */
+  renames: number;
   /** A file without a name and without descriptors was mapped: somebody has to find out when the last mapping goes. */
   orphaned(file: FileInode): void;
 }
@@ -92,6 +96,18 @@ export class FileSystem {
   }
 }
 
+/** Somebody who watches a file or directory: inotify(7). */
+export interface Watcher {
+  /**
+   * @param events IN_* bits
+   * @param name of the file in the watched directory; undefined when the watched file itself is meant
+   * @param unlinked the name is gone already, and the file is still open
+   */
+  notice(events: number, name: string | undefined, cookie: number, unlinked: boolean): void;
+  /** The file is gone. */
+  evicted(): void;
+}
+
 /** A file of any kind. Times follow inode(7). */
 export abstract class Inode {
   readonly fs: FileSystem;
@@ -105,6 +121,7 @@ export abstract class Inode {
   unnamed = false;
   /** Open files and mappings that keep a file without a name alive. */
   users = 0;
+  watchers: Set<Watcher> | undefined;
   readonly atime = new Stamp();
   readonly mtime = new Stamp();
   readonly ctime = new Stamp();
@@ -199,6 +216,7 @@ export abstract class Inode {
   /** The last name and the last user are gone. */
   evict(): void {
     this.fs.inodes--;
+    if (this.watchers !== undefined) for (const watcher of [...this.watchers]) watcher.evicted();
   }
 }
 

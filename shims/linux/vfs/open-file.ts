@@ -6,6 +6,7 @@ import {
   O_ACCMODE,
   O_APPEND,
   O_NOATIME,
+  O_PATH,
   O_RDWR,
   O_WRONLY,
   POLLIN,
@@ -19,6 +20,7 @@ import {
   SEEK_SET,
 } from "./flags.ts";
 import { DirectoryInode, type Entry, type FileInode, type Inode } from "./inode.ts";
+import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, report } from "./watch.ts";
 
 /**
  * What a descriptor refers to: the kernel's "open file description", shared by dup and fork with its offset and status flags.
@@ -133,6 +135,9 @@ export abstract class OpenFile {
 
   release(): void {
     if (--this.references > 0) return;
+    if (this.inode.fs.host.watched > 0 && !(this.flags & O_PATH)) {
+      report(this.entry, this.writable ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+    }
     if (this.watchers !== undefined) for (const gone of [...this.watchers]) gone();
     this.closed();
     this.inode.drop();
@@ -187,21 +192,28 @@ export class RegularOpen extends OpenFile {
       this.position = this.#file.size;
     }
     const put = this.#file.write(from, this.position);
-    if (put > 0) this.position += put;
+    if (put > 0) {
+      this.position += put;
+      report(this.entry, IN_MODIFY);
+    }
     return put;
   }
 
   override pread(into: Uint8Array, position: number): number {
     const got = this.#file.read(into, position);
-    if (got > 0 && (this.flags & O_NOATIME) === 0) this.#file.accessed();
+    if (got > 0) {
+      if ((this.flags & O_NOATIME) === 0) this.#file.accessed();
+      report(this.entry, IN_ACCESS);
+    }
     return got;
   }
 
   /** Linux appends even here (pwrite(2), BUGS). */
   override pwrite(from: Uint8Array, position: number): number {
-    if (!(this.flags & O_APPEND)) return this.#file.write(from, position);
-    this.#file.refresh();
-    return this.#file.write(from, this.#file.size);
+    if (this.flags & O_APPEND) this.#file.refresh();
+    const put = this.#file.write(from, this.flags & O_APPEND ? this.#file.size : position);
+    if (put > 0) report(this.entry, IN_MODIFY);
+    return put;
   }
 
   override seek(offset: number, whence: number): number {

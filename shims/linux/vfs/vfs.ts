@@ -52,6 +52,7 @@ import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "./open-file
 import { Pipe, PipeOpen } from "./pipe.ts";
 import { ProcText, SnapshotOpen } from "./proc.ts";
 import { pathOf, type WalkContext, type WalkRules, walk } from "./walk.ts";
+import { IN_CREATE, IN_MODIFY, IN_OPEN, report, reportName } from "./watch.ts";
 
 export { FileTable } from "./fd-table.ts";
 
@@ -63,7 +64,7 @@ export interface FsContext {
 }
 
 /** What the run gives: frames, time and random bytes. */
-export type VfsSources = Omit<VfsHost, "orphaned">;
+export type VfsSources = Omit<VfsHost, "orphaned" | "watched" | "renames">;
 
 /** TMPFS_MAGIC, PIPEFS_MAGIC (uapi/linux/magic.h). */
 export const TMPFS_MAGIC = 0x01021994;
@@ -104,7 +105,7 @@ export class Vfs {
     sources: VfsSources,
     rootDirectory: (fileSystem: FileSystem) => Inode = (f) => new MemoryDirectory(f, 0o755, 0, 0),
   ) {
-    this.host = { ...sources, orphaned: (file) => this.#orphaned(file) };
+    this.host = { ...sources, watched: 0, renames: 0, orphaned: (file) => this.#orphaned(file) };
     this.rootFs = this.newFileSystem("tmpfs", TMPFS_MAGIC, MEMORY_PAGES);
     this.#anonymous = this.newFileSystem("pipefs", PIPEFS_MAGIC);
     this.root = new Entry("", undefined, rootDirectory(this.rootFs));
@@ -226,6 +227,7 @@ export class Vfs {
       demand(inode, creds, W_OK | X_OK);
       entry = inode.make(at.dir, at.name, inherited(inode, creds, S_IFREG | (mode & 0o7777)));
       made = true;
+      reportName(inode, at.name, entry.inode, IN_CREATE);
     } else if (exclusive) {
       fail(Errno.EEXIST, "O_EXCL, and the name is there");
     }
@@ -234,6 +236,13 @@ export class Vfs {
 
   /** Opens what is at an entry, with all checks but those of the path. */
   openEntry(entry: Entry, flags: number, creds: Credentials, made = false, create = false): OpenFile {
+    const file = this.#openEntry(entry, flags, creds, made, create);
+    report(entry, IN_OPEN);
+    if (flags & O_TRUNC && !made && entry.inode instanceof FileInode) report(entry, IN_MODIFY);
+    return file;
+  }
+
+  #openEntry(entry: Entry, flags: number, creds: Credentials, made: boolean, create: boolean): OpenFile {
     const { inode } = entry;
     const kind = inode.mode & S_IFMT;
     const access = flags & O_ACCMODE;
