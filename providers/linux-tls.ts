@@ -37,11 +37,11 @@ export function executeAsLinux(cpu: PlatformCpu, layout: GdtLayout, request: Req
   const info = gdtLayouts[layout];
   switch (request.kind) {
     case "SetFsBase":
-      return layout === "i386" ? UNSUPPORTED : setBase(privileged, "fs", request.address);
+      return layout === "i386" ? UNSUPPORTED : setBase(cpu, "fs", request.address);
     case "GetFsBase":
       return layout === "i386" ? UNSUPPORTED : { kind: "ok", value: privileged.fsBase };
     case "SetGsBase":
-      return layout === "i386" ? UNSUPPORTED : setBase(privileged, "gs", request.address);
+      return layout === "i386" ? UNSUPPORTED : setBase(cpu, "gs", request.address);
     case "GetGsBase":
       return layout === "i386" ? UNSUPPORTED : { kind: "ok", value: privileged.gsBase };
     case "SetThreadArea":
@@ -59,9 +59,10 @@ export function executeAsLinux(cpu: PlatformCpu, layout: GdtLayout, request: Req
 }
 
 /** do_arch_prctl_64: the selector goes too, so that a later context switch does not bring its base back. */
-function setBase(privileged: PrivilegedState, segment: "fs" | "gs", address: bigint): Result {
+function setBase(cpu: PlatformCpu, segment: "fs" | "gs", address: bigint): Result {
+  const { privileged } = cpu;
   if (address < 0n || address >= TASK_SIZE_MAX) return failure(Errno.EPERM);
-  privileged.loadSelector(segment, 0);
+  if (cpu.selector(segment) !== 0) privileged.loadSelector(segment, 0);
   if (segment === "fs") privileged.fsBase = address;
   else privileged.gsBase = address;
   return DONE;
