@@ -258,8 +258,8 @@ describe("the ledger", () => {
   test("off, it keeps nothing and the state is not even read, but numbers go on", () => {
     const { cpu, gate, ledger } = setup({ keep: 0 });
     let reads = 0;
-    // SetFsBase itself never looks at GS.
-    Object.defineProperty(cpu, "gsBase", { get: () => BigInt(reads++) });
+    // SetGsBase itself never looks at FS.
+    Object.defineProperty(cpu, "fsBase", { get: () => BigInt(reads++) });
     ask(gate, 3);
     expect(reads).toBe(0);
     expect(ledger.records()).toEqual([]);
