@@ -18,6 +18,7 @@ import type { FileTable, FsContext } from "./vfs/vfs.ts";
 import { pathOf } from "./vfs/walk.ts";
 
 const SIGSEGV = 11;
+const INIT = 1;
 /** TASK_COMM_LEN without its NUL. */
 const COMM_BYTES = 15;
 /** x87 control word and MXCSR of a new program; everything else in the image is zero (fpu/init.c). */
@@ -79,6 +80,8 @@ export function startFirst(kernel: Kernel, options: StartOptions): Task {
     cred,
     limits,
   });
+  // Like a shell's job: it leads a group, in a session that began before.
+  process.sid = INIT;
   const task = new Task(process, pid);
   process.tasks.add(task);
   kernel.processes.set(pid, process);

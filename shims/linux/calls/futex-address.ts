@@ -1,4 +1,5 @@
 /** What all futex calls ask of an address. */
+import { PROT_WRITE } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 
@@ -13,6 +14,10 @@ export interface Word {
 export function checkAddress(task: Task, { at, isPrivate }: Word): number {
   if (at % 4 !== 0) return task.fail(Errno.EINVAL, "the address of a futex is a multiple of 4");
   if (at + 4 > task.process.space.end) return task.fail(Errno.EFAULT, "the futex lies outside user space");
-  if (!isPrivate) task.memory.u32(at);
-  return 0;
+  if (isPrivate) return 0;
+  task.memory.u32(at);
+  // Private memory that may only be read has no page of its own that could be known by all.
+  const region = task.process.space.regionAt(at);
+  const known = region === undefined || region.shared || region.backing?.frame !== undefined;
+  return known || (region.prot & PROT_WRITE) !== 0 ? 0 : task.fail(Errno.EFAULT, "the futex cannot be written");
 }

@@ -35,7 +35,6 @@ interface WaitFor extends Word {
   readonly bitset: number;
   /** Monotonic, ns. */
   readonly deadline: number | undefined;
-  readonly relative: boolean;
 }
 
 function wait(task: Task, what: WaitFor): Result {
@@ -53,7 +52,7 @@ function wait(task: Task, what: WaitFor): Result {
     ...(deadline !== undefined && { deadline }),
     timeout: () => task.fail(Errno.ETIMEDOUT, "nobody woke it in time"),
     interrupted: () => {
-      if (deadline === undefined || !what.relative) return -Errno.ERESTARTSYS;
+      if (deadline === undefined) return -Errno.ERESTARTSYS;
       task.restart = () => wait(task, what);
       return -Errno.ERESTART_RESTARTBLOCK;
     },
@@ -178,12 +177,14 @@ function futex(layout: Timespec) {
       return task.fail(Errno.ENOSYS, "FUTEX_CLOCK_REALTIME does not go with this operation");
     }
     const word = { at, isPrivate };
+    // As a count it has 32 bits, whatever the upper half of the register.
+    const count2 = task.cpu.regLow(abi.args[3]) | 0;
     const second = { at: at2, isPrivate };
     switch (command) {
       case FutexOp.FUTEX_WAIT:
-        return wait(task, { ...word, value, bitset: ANY, deadline, relative: true });
+        return wait(task, { ...word, value, bitset: ANY, deadline });
       case FutexOp.FUTEX_WAIT_BITSET:
-        return wait(task, { ...word, value, bitset: value3, deadline, relative: false });
+        return wait(task, { ...word, value, bitset: value3, deadline });
       case FutexOp.FUTEX_WAKE:
       case FutexOp.FUTEX_WAKE_BITSET: {
         const bitset = command === FutexOp.FUTEX_WAKE ? ANY : value3;
@@ -192,11 +193,11 @@ function futex(layout: Timespec) {
         return refused !== 0 ? refused : wake(task, word, value | 0, bitset);
       }
       case FutexOp.FUTEX_REQUEUE:
-        return moveAndWake(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: undefined });
+        return moveAndWake(task, { from: word, to: second, wake: value | 0, move: count2, expected: undefined });
       case FutexOp.FUTEX_CMP_REQUEUE:
-        return moveAndWake(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: value3 });
+        return moveAndWake(task, { from: word, to: second, wake: value | 0, move: count2, expected: value3 });
       case FutexOp.FUTEX_WAKE_OP:
-        return wakeOp(task, word, value | 0, fourth | 0, second, value3);
+        return wakeOp(task, word, value | 0, count2, second, value3);
       case FutexOp.FUTEX_LOCK_PI:
       case FutexOp.FUTEX_LOCK_PI2:
         return lockPi(task, word, deadline, false);
@@ -207,7 +208,7 @@ function futex(layout: Timespec) {
       case FutexOp.FUTEX_WAIT_REQUEUE_PI:
         return waitRequeuePi(task, word, value, second, deadline);
       case FutexOp.FUTEX_CMP_REQUEUE_PI:
-        return cmpRequeuePi(task, { from: word, to: second, wake: value | 0, move: fourth | 0, expected: value3 });
+        return cmpRequeuePi(task, { from: word, to: second, wake: value | 0, move: count2, expected: value3 });
       default:
         return task.fail(Errno.ENOSYS, "there is no such operation");
     }

@@ -121,8 +121,8 @@ function getsid(task: Task, pid: number): number {
 function setpgid(task: Task, pid: number, given: number): number {
   const own = task.process;
   const target = processOf(task, pid);
-  const pgid = given === 0 ? (target?.pid ?? 0) : given;
-  if (given < 0) return task.fail(Errno.EINVAL, "a negative group");
+  const pgid = given === 0 ? (pid === 0 ? own.pid : pid) : given;
+  if (pgid < 0) return task.fail(Errno.EINVAL, "a negative group");
   if (target === undefined) return task.fail(Errno.ESRCH, `there is no process ${pid}`);
   if (target !== own) {
     if (target.parent !== own) return task.fail(Errno.ESRCH, "neither the caller nor its child");

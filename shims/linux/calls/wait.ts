@@ -159,6 +159,13 @@ function wait4(task: Task, target: number, status: number, given: number, usage:
 const IdType = { P_ALL: 0, P_PID: 1, P_PGID: 2, P_PIDFD: 3 } as const;
 
 function waitid(task: Task, type: number, id: number, info: number, given: number, usage: number): Result {
+  const result = waitId(task, type, id, info, given, usage);
+  // What it fills in is filled in with zeroes too where there is nothing to tell.
+  if (typeof result === "number" && result < 0 && info !== 0) writeInfo(task, info, new SigInfo(0, 0));
+  return result;
+}
+
+function waitId(task: Task, type: number, id: number, info: number, given: number, usage: number): Result {
   let options = given >>> 0;
   const invalid = (why: string): number => task.fail(Errno.EINVAL, why);
   if ((options & ~WAITID) !== 0) return invalid("unknown options");
@@ -193,7 +200,6 @@ function waitid(task: Task, type: number, id: number, info: number, given: numbe
   }
   return wait(task, which, options, (found) => {
     if (found === undefined && again) return task.fail(Errno.EAGAIN, "it has not changed state yet");
-    // What it fills in is filled in with zeroes too where there is nothing to tell.
     if (found === undefined || found === "none") {
       if (info !== 0) writeInfo(task, info, new SigInfo(0, 0));
       return found === "none" ? noChildren(task) : 0;

@@ -5,7 +5,7 @@ import type { Process, Task } from "../task.ts";
 import { deliverSignals } from "./deliver.ts";
 import { isFaultClass, signalForFault } from "./fault.ts";
 import { KernelSignals } from "./kernel.ts";
-import { SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal } from "./numbers.ts";
+import { NSIG, SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal } from "./numbers.ts";
 import { childInfo, forceSignal, sendToProcess, sendToTask } from "./send.ts";
 import { SigInfo } from "./siginfo.ts";
 import type { ProcessSignals, TaskSignals } from "./state.ts";
@@ -66,7 +66,8 @@ export class Signals implements SignalPort {
       parent.children.delete(process);
       kernel.processes.delete(process.pid);
     }
-    if (ignored || signal === 0) return;
+    // clone takes any number for it.
+    if (ignored || signal === 0 || signal > NSIG) return;
     const killed = status.kind === "killed";
     const code = killed ? (status.core ? SiCode.CLD_DUMPED : SiCode.CLD_KILLED) : SiCode.CLD_EXITED;
     sendToProcess(parent, childInfo(process, signal, code, killed ? status.signal : status.code));

@@ -12,7 +12,7 @@ export function listAsOnLinux(title: string, source: string): void {
 
   function compile(name: string, options: readonly string[]): string {
     const file = path.join(directory, name);
-    const command = ["-O1", "-w", ...options, "-o", file, path.join(ROOT, "fixtures/c", source)];
+    const command = ["-O1", "-w", "-pthread", ...options, "-o", file, path.join(ROOT, "fixtures/c", source)];
     if (spawnSync("gcc", command).status === 0) return file;
     throw new Error(`gcc ${options.join(" ")} cannot compile ${source} here: install gcc-multilib`);
   }

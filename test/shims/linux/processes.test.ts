@@ -1,0 +1,6 @@
+// Some hundred operations on processes and on futexes, each with its result or errno: clone's flags, waiting, pidfds, groups, what
+// fork copies; all futex operations among threads and processes, owner death, priority inheritance.
+import { listAsOnLinux } from "./native-list.ts";
+
+listAsOnLinux("processes as on Linux", "processes.c");
+listAsOnLinux("futexes as on Linux", "futexes.c");
