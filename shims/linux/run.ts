@@ -7,6 +7,7 @@ import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { strike } from "../../providers/host-events.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
 import { abortCriticalSection } from "./rseq.ts";
+import { Stepper } from "./stepping.ts";
 import type { ExitStatus, Kernel, Task } from "./task.ts";
 import { emulateVsyscall } from "./vsyscall.ts";
 
@@ -51,6 +52,7 @@ export async function run(kernel: Kernel, limits: RunLimits = {}): Promise<RunEn
 class Runner {
   readonly #kernel: Kernel;
   readonly #dispatcher: Dispatcher;
+  readonly #stepper: Stepper;
   readonly #wallDeadline: number;
   readonly #signal: { readonly aborted: boolean } | undefined;
   #blocksLeft: number;
@@ -62,6 +64,7 @@ class Runner {
   constructor(kernel: Kernel, limits: RunLimits) {
     this.#kernel = kernel;
     this.#dispatcher = new Dispatcher(kernel);
+    this.#stepper = new Stepper(kernel.machine.cpu);
     this.#wallDeadline = limits.timeout === undefined ? Number.POSITIVE_INFINITY : Date.now() + limits.timeout * 1000;
     this.#blocksLeft = limits.maxBlocks ?? Number.POSITIVE_INFINITY;
     this.#signal = limits.signal;
@@ -202,7 +205,11 @@ class Runner {
           break;
         case StopKind.budget:
           if (budget !== 0) break;
-          if (turn <= 0 || this.#blocksLeft <= 0) return;
+          if (turn <= 0 || this.#blocksLeft <= 0) {
+            if (scheduler.readyCount > 0 && this.#stepper.step(task.memory, scheduler.extraSteps()))
+              this.#exception(task);
+            return;
+          }
           scheduler.attention = true;
           break;
         case StopKind.interrupted:

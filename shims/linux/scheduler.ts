@@ -10,6 +10,8 @@ import type { Wait } from "./wait.ts";
 /** Turns, in basic blocks: as many between 64 and 128 as between 128 and 256, and so on. */
 const SHORTEST_TURN = 64;
 const DOUBLINGS = 9;
+/** Longer than most basic blocks. */
+const MOST_STEPS = 8;
 
 export class Scheduler {
   /**
@@ -75,6 +77,12 @@ export class Scheduler {
     const word = this.#random.u32();
     const base = SHORTEST_TURN << (word % DOUBLINGS);
     return base + ((word >>> 8) & (base - 1));
+  }
+
+  /** How many instructions a turn that is over goes on for: none for every second one. */
+  extraSteps(): number {
+    const word = this.#random.u32();
+    return word % 2 === 0 ? 0 : 1 + ((word >>> 8) % MOST_STEPS);
   }
 
   park(task: Task, wait: Wait): void {
