@@ -128,7 +128,12 @@ function leftWriter(task: Task, address: number, layout: TimeLayout): (left: num
  * delivery puts it back, so that the handler may run first.
  * @param address of the mask; 0 leaves the mask alone
  */
-export function masked(task: Task, address: number, bytes: number, start: (over: (result: number) => void) => Result): Result {
+export function masked(
+  task: Task,
+  address: number,
+  bytes: number,
+  start: (over: (result: number) => void) => Result,
+): Result {
   if (address === 0) return start(() => {});
   if (bytes !== 8) fail(Errno.EINVAL, "a signal set has 8 bytes");
   const { memory, signals } = task;
