@@ -44,16 +44,16 @@ export interface KernelOptions {
   readonly hostname?: string;
   /** Bytes of guest memory one process may map (RLIMIT_AS of the first process); unlimited when omitted. */
   readonly maxMemory?: number;
-  /** Most threads of all processes at once (kernel.threads-max). */
-  readonly maxTasks?: number;
 }
 
 /** PID_MAX_DEFAULT. */
 export const PID_MAX = 32768;
 /** Where ids go on after the highest one (RESERVED_PIDS). */
 const FIRST_PID_AGAIN = 300;
-/** Each may take some hundred KiB of ours, and Linux' own rule gives a machine of 2 GiB as many. */
-const MAX_TASKS = 16_000;
+/** A process of its own takes some hundred KiB, as Linux' own rule for a machine of 1 GiB has it. */
+const MAX_TASKS = 8192;
+const BYTES_PER_TASK = 2 ** 18;
+const FEWEST_TASKS = 64;
 
 /** Names `uname` answers; sethostname and setdomainname change them. */
 export interface UtsNames {
@@ -84,6 +84,7 @@ export class Kernel {
   readonly ipc: Ipc;
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
+  /** Most threads of all processes at once (kernel.threads-max). */
   readonly maxTasks: number;
   readonly processes = new Map<number, Process>();
   readonly tasks = new Map<number, Task>();
@@ -117,7 +118,8 @@ export class Kernel {
     this.ipc = new Ipc(this);
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
     this.maxMemory = options.maxMemory;
-    this.maxTasks = options.maxTasks ?? MAX_TASKS;
+    const { maxMemory = Number.POSITIVE_INFINITY } = options;
+    this.maxTasks = Math.min(MAX_TASKS, Math.max(FEWEST_TASKS, Math.floor(maxMemory / BYTES_PER_TASK)));
     this.#lastPid = 1000 + options.random.stream("pid").below(8000);
   }
 
