@@ -37,6 +37,10 @@ export interface GuestRun {
   readonly stdio?: readonly [number, number, number];
   /** Standard streams of our own in place of the host's. */
   readonly streams?: MemoryStreams;
+  /** How files of the host show, and who is told of their use. */
+  readonly lower?: SessionOptions["lower"];
+  /** Called when everything is put together, before the guest's first instruction. */
+  readonly ready?: (session: Session) => void;
   /** Whether to look for what is wrong with the guest's TLS. */
   readonly audit?: boolean;
   /** Whether to count what faults could strike at. */
@@ -103,11 +107,13 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
       trace: run.trace,
       stdio: run.stdio,
       streams: run.streams,
+      lower: run.lower,
       world,
       hostEvents: hostEvents(options),
       around: gate,
     });
     try {
+      run.ready?.(session);
       const { ledger } = session.kernel.gate;
       const { injector, findings } = session.assembled;
       around?.follow(ledger, { provider: options.provider, guest: [guest, ...args], seed: options.seed });

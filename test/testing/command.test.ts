@@ -1,31 +1,15 @@
-import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readCases } from "../../cli/testing/manifest.ts";
 import { UserError } from "../../emulator/errors.ts";
+import { type Done, ROOT, shimbed as run } from "./program.ts";
 
-const ROOT = join(import.meta.dirname, "../..");
 const folder = mkdtempSync(join(tmpdir(), "shimbed-command-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-interface Done {
-  readonly status: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** `shimbed ARGS…` from the sources, in a process of its own. */
-function shimbed(cwd: string, ...args: readonly string[]): Done {
-  const loader = import.meta.resolve("tsx");
-  const done = spawnSync(process.execPath, ["--import", loader, join(ROOT, "cli/shimbed.ts"), ...args], {
-    cwd,
-    encoding: "utf8",
-    env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache") },
-  });
-  return { status: done.status, out: done.stdout, err: done.stderr };
-}
+const shimbed = (cwd: string, ...args: readonly string[]): Done => run(cwd, args, { cache: join(folder, "cache") });
 
 function tests(name: string, manifest: unknown, files: Readonly<Record<string, string>> = {}): string {
   const directory = join(folder, name);

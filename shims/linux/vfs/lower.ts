@@ -16,6 +16,8 @@ const PLAIN_DIRECTORY_SIZE = 4096;
 export interface LowerOptions {
   /** Called with each path of the host that is there and was asked for, latin1 of its bytes. */
   readonly saw?: ((path: string) => void) | undefined;
+  /** Called with each file whose content may have been read. */
+  readonly opened?: ((path: string) => void) | undefined;
   /** Called with each directory whose names were read. */
   readonly listed?: ((path: string) => void) | undefined;
   /** Everything belongs to root, and only the time of the last change counts: what a copy of the files has in common with them. */
@@ -73,6 +75,7 @@ export class LowerLayer {
       return known;
     }
     const fd = openVerified(file.path, fs.constants.O_RDONLY, file.identity);
+    this.#options.opened?.(file.path);
     if (this.#open.size >= OPEN_FILES) {
       for (const [oldest, old] of this.#open) {
         fs.closeSync(old);
