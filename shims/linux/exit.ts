@@ -7,14 +7,13 @@ import type { ExitStatus, Process, Task } from "./task.ts";
 
 const SIGCHLD = 17;
 
-/** Ends one task; its process ends with the last one, with the status of `exitProcess` or the first thread's `code`. */
+/** Ends one task; its process ends with the last one, with the status of `exitProcess` or else this `code`. */
 export function exitTask(task: Task, code: number): void {
   if (task.dead) return;
   const { kernel, process } = task;
   kernel.scheduler.unpark(task);
   releaseFutexes(task);
   endVfork(task);
-  if (task.tid === process.pid) process.leaderCode = code & 0xff;
   const used = task.usedCpu;
   task.dead = true;
   task.context = undefined;
@@ -28,7 +27,7 @@ export function exitTask(task: Task, code: number): void {
   abandonSignals(task);
   process.cpuTime += used;
   kernel.scheduler.attention = true;
-  if (process.tasks.size === 0) endProcess(process);
+  if (process.tasks.size === 0) endProcess(process, process.status ?? { kind: "exited", code: code & 0xff });
   else leaveChildren(task);
 }
 
@@ -57,9 +56,8 @@ function parentDied(child: Process, parent: Process): void {
   }
 }
 
-function endProcess(process: Process): void {
+function endProcess(process: Process, status: ExitStatus): void {
   const { kernel, parent } = process;
-  const status = process.status ?? { kind: "exited", code: process.leaderCode };
   process.status = status;
   process.ended = true;
   process.commonFiles.release();

@@ -198,8 +198,6 @@ export class Process {
   readonly signals = new ProcessSignals();
   /** How it ends or ended; set before `ended` while its tasks are being taken down. */
   status: ExitStatus | undefined;
-  /** What its first thread gave to `exit`: its status where nobody calls exit_group. */
-  leaderCode = 0;
   /** A zombie, or gone. */
   ended = false;
   /** Woken when a child changes state. */

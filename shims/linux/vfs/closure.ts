@@ -14,6 +14,9 @@ const MUSL = {
   x86_64: ["/lib/x86_64-linux-musl", "/usr/lib/x86_64-linux-musl", "/lib", "/usr/local/lib", "/usr/lib"],
   i386: ["/lib/i386-linux-musl", "/usr/lib/i386-linux-musl", "/lib", "/usr/local/lib", "/usr/lib"],
 } as const;
+/** What glibc opens by itself, for pthread_exit, pthread_cancel and backtrace. */
+const GLIBC = "libc.so.6";
+const GLIBC_OPENS = "libgcc_s.so.1";
 /** As many `#!` lines as Linux follows (fs/exec.c). */
 const SCRIPT_DEPTH = 5;
 
@@ -28,7 +31,8 @@ export interface Closure {
 
 /**
  * The files of the host that a program needs to start: what PT_INTERP and `#!` name, and DT_NEEDED through DT_RPATH,
- * LD_LIBRARY_PATH, DT_RUNPATH and the standard directories, in ld.so(8)'s order. Libraries that are `dlopen`ed are not known.
+ * LD_LIBRARY_PATH, DT_RUNPATH and the standard directories, in ld.so(8)'s order. Libraries that are `dlopen`ed are not known, but
+ * for the one that glibc itself opens.
  * @param program absolute host path
  * @param libraryPath the guest's LD_LIBRARY_PATH
  * @throws {UserError} 127 when the program is not there
@@ -107,13 +111,15 @@ class Search {
       rpath: dynamic.runpath ? [] : expand(dynamic.rpath),
       runpath,
     };
-    for (const name of dynamic.needed) {
+    const opens = path.posix.basename(file) === GLIBC ? [GLIBC_OPENS] : [];
+    for (const name of [...dynamic.needed, ...opens]) {
       if (this.#seen.has(name)) continue;
       this.#seen.add(name);
       const found = this.#find(name, self, file);
       if (found === undefined) {
         // musl's dynamic linker is its libc.
-        if (!(this.#musl && /^lib(c|pthread|rt|m|dl|util|xnet)\.so$/.test(name))) this.missing.add(name);
+        if (name !== GLIBC_OPENS && !(this.#musl && /^lib(c|pthread|rt|m|dl|util|xnet)\.so$/.test(name)))
+          this.missing.add(name);
         continue;
       }
       this.#files.add(found);

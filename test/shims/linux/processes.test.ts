@@ -5,3 +5,4 @@ import { listAsOnLinux } from "./native-list.ts";
 listAsOnLinux("processes as on Linux", "processes.c");
 listAsOnLinux("futexes as on Linux", "futexes.c");
 listAsOnLinux("thread-local storage of threads and processes as on Linux", "thread-tls.c");
+listAsOnLinux("threads as on Linux", "threads.c");
