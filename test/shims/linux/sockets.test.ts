@@ -2,3 +2,4 @@
 import { listAsOnLinux } from "./native-list.ts";
 
 listAsOnLinux("sockets as on Linux", "net.c");
+listAsOnLinux("sockets between processes as on Linux", "net-processes.c");
