@@ -8,6 +8,7 @@ const LINES_BEFORE = 8;
 const LINES_AFTER = 3;
 const MOST_RECORDS = 12;
 const MOST_OUTPUT = 12;
+const MOST_THREADS = 8;
 
 /** `exited with 0`, `was killed by SIGSEGV`, … */
 export function endText(end: ObservedEnd): string {
@@ -33,8 +34,8 @@ export function endText(end: ObservedEnd): string {
  */
 export function excerpt(run: Observed, focus?: number): string {
   const lines: string[] = [];
-  const title = `${run.guest} ${endText(run.end)}`;
-  lines.push(`${title} (provider ${run.provider}, seed ${run.seed})`);
+  const threads = run.threads.map((id, index) => `, thread ${index + 1} is ${id}`).slice(0, MOST_THREADS);
+  lines.push(`${run.guest} ${endText(run.end)} (provider ${run.provider}, seed ${run.seed}${threads.join("")})`);
   lines.push(...section("trace", traceAround(run, focus)));
   lines.push(...section("ledger", ledgerLines(run)));
   lines.push(...section("findings", run.findings.map(formatFinding)));
@@ -59,9 +60,13 @@ function traceAround(run: Observed, focus: number | undefined): string[] {
   const shown = lines
     .slice(from, to)
     .map(({ text }, index) => (at < 0 ? text : `${from + index === at ? "> " : "  "}${text}`));
-  if (from > 0) shown.unshift(`... ${from} lines before`);
-  if (to < lines.length) shown.push(`... ${lines.length - to} lines after`);
+  if (from > 0) shown.unshift(`... ${counted(from)} before`);
+  if (to < lines.length) shown.push(`... ${counted(lines.length - to)} after`);
   return shown;
+}
+
+function counted(lines: number): string {
+  return lines === 1 ? "1 line" : `${lines} lines`;
 }
 
 function ledgerLines(run: Observed): string[] {

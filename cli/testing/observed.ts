@@ -5,7 +5,18 @@ import type { LedgerRecord } from "../../providers/ledger.ts";
 import type { TlsState } from "../../providers/state.ts";
 import type { RunEnd } from "../../shims/linux/run.ts";
 import type { TraceEvent } from "../../shims/linux/trace.ts";
-import type { SegmentUse } from "./segment-watch.ts";
+
+export type Segment = "fs" | "gs";
+
+/** A thread's first access to memory through a segment register. */
+export interface SegmentUse {
+  readonly thread: number;
+  readonly segment: Segment;
+  /** How many events had come before. */
+  readonly event: number;
+  readonly address: bigint;
+  readonly instruction: string;
+}
 
 /** How a run ended. */
 export type ObservedEnd =

@@ -3,18 +3,7 @@ import { Reg } from "../../emulator/cpu.ts";
 import type { Disassembler } from "../../emulator/disassembler.ts";
 import { HostEvents } from "../../providers/host-events.ts";
 import type { Kernel } from "../../shims/linux/task.ts";
-
-export type Segment = "fs" | "gs";
-
-/** A thread's first access to memory through a segment register. */
-export interface SegmentUse {
-  readonly thread: number;
-  readonly segment: Segment;
-  /** How many events had come before. */
-  readonly event: number;
-  readonly address: bigint;
-  readonly instruction: string;
-}
+import type { Segment, SegmentUse } from "./observed.ts";
 
 interface Instruction {
   readonly address: bigint;

@@ -1,8 +1,7 @@
 /** Statements about the order of what threads do: `thread(2).sets(12, 0x5000).before(firstUseOf("gs"))`. */
 import type { LedgerRecord } from "../../providers/ledger.ts";
 import { testError } from "./execute.ts";
-import type { Observed } from "./observed.ts";
-import type { Segment } from "./segment-watch.ts";
+import type { Observed, Segment } from "./observed.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** When something happened: the event, or a point between two events. */
