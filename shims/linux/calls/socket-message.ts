@@ -1,9 +1,9 @@
 /** Sending and receiving: sendto, recvfrom, sendmsg, recvmsg and their forms for many messages; i386's socketcall. */
 import { Errno } from "../errno.ts";
 import { choice, fd, int, type Kind, pointer, size, uint } from "../kinds.ts";
-import { arrayText, bufferIn, bufferOut, fills, pointsTo } from "../kinds-memory.ts";
+import { arrayText, bufferIn, fills, pointsTo } from "../kinds-memory.ts";
 import { MSG_CMSG_CLOEXEC, MSG_CMSG_COMPAT, MSG_DONTWAIT, MSG_TRUNC, MSG_WAITFORONE } from "../net/constants.ts";
-import { addressIn, addressOut, lengthInOut, messageFlags } from "../net/kinds.ts";
+import { addressIn, addressOut, lengthInOut, messageFlags, received } from "../net/kinds.ts";
 import { type MsgHdr, mmsghdr, msghdr, readControl, writeControl } from "../net/message.ts";
 import { type Incoming, type Socket, socketOf } from "../net/socket.ts";
 import { receiveMessage, sendMessage } from "../net/transfer.ts";
@@ -280,11 +280,14 @@ const headerOut: Kind = fills((at, { task, abi }) => headerText(msghdr.read(task
 const o = { family: "network" } as const;
 
 export const socketMessageCalls: readonly Row[] = [
-  row("sendto", { x86_64: 44, i386: 369 }, [fd, bufferIn(2), size, messageFlags, addressIn(5), int], sendto, o),
+  row("sendto", { x86_64: 44, i386: 369 }, [fd, bufferIn(2), size, messageFlags, addressIn(5), int], sendto, {
+    ...o,
+    support: "MSG_OOB works on TCP; on AF_UNIX it is EOPNOTSUPP, as in kernels without AF_UNIX_OOB",
+  }),
   row(
     "recvfrom",
     { x86_64: 45, i386: 371 },
-    [fd, bufferOut, size, messageFlags, addressOut(5), lengthInOut],
+    [fd, received, size, messageFlags, addressOut(5), lengthInOut],
     recvfrom,
     o,
   ),

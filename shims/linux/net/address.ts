@@ -99,7 +99,7 @@ const FAMILY_NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 
 export function familyText(family: number): string {
-  return FAMILY_NAMES.get(family) ?? `0x${family.toString(16)} /* AF_??? */`;
+  return FAMILY_NAMES.get(family) ?? `0x${(family >>> 0).toString(16)} /* AF_??? */`;
 }
 
 export function addressText(address: Uint8Array): string {

@@ -1,10 +1,9 @@
 /** How arguments of the socket calls print, in strace's spelling. */
 import { isError } from "../errno.ts";
 import { choice, flags, flagText, type Kind, scalar } from "../kinds.ts";
-import { fills, pointsTo } from "../kinds-memory.ts";
+import { bufferOut, fills, pointsTo } from "../kinds-memory.ts";
 import { addressText, familyText, SOCKADDR_MAX } from "./address.ts";
 import {
-  IPPROTO_ICMP,
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPPROTO_TCP,
@@ -66,7 +65,6 @@ export const messageFlags: Kind = flags("MSG_", {
 const LEVELS: ReadonlyMap<number, string> = new Map([
   [SOL_SOCKET, "SOL_SOCKET"],
   [IPPROTO_IP, "SOL_IP"],
-  [IPPROTO_ICMP, "SOL_ICMP"],
   [IPPROTO_TCP, "SOL_TCP"],
   [IPPROTO_UDP, "SOL_UDP"],
   [IPPROTO_IPV6, "SOL_IPV6"],
@@ -109,6 +107,13 @@ export function addressOut(lengthArg: number): Kind {
     return addressText(task.memory.bytes(at, Math.min(Math.max(length, 0), SOCKADDR_MAX)));
   });
 }
+
+/** What was received: as much as the buffer holds, however long the message was. */
+export const received: Kind = {
+  ...bufferOut,
+  print: (value, at) =>
+    bufferOut.print(value, at.result === undefined ? at : { ...at, result: Math.min(at.result, at.args[2] ?? 0) }),
+};
 
 /** A length the kernel reads and writes: `[16]`. */
 export const lengthInOut: Kind = {

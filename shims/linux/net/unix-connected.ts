@@ -158,8 +158,8 @@ export class UnixConnected extends UnixSocket {
     while (done < bytes.length) {
       if (this.isFull) return done === 0 ? -Errno.EAGAIN : done;
       const piece = streamPiece(bytes.length - done, this.options.sendBuffer);
-      const rights = done === 0 ? out.rights : undefined;
-      this.deliver(peer, bytes.subarray(done, done + piece), streamCost(piece), { ...out, rights });
+      const part = piece === bytes.length ? bytes : bytes.subarray(done, done + piece);
+      this.deliver(peer, part, streamCost(piece), out, done === 0 ? out.rights : undefined);
       done += piece;
     }
     return done;

@@ -185,10 +185,10 @@ export abstract class UnixSocket extends Socket {
   }
 
   /** Queues a message at `to`. */
-  protected deliver(to: UnixSocket, bytes: Uint8Array, cost: number, out: Outgoing): void {
-    for (const file of out.rights ?? []) file.retain();
+  protected deliver(to: UnixSocket, bytes: Uint8Array, cost: number, out: Outgoing, given = out.rights): void {
+    const rights = given !== undefined && given.length > 0 ? given : undefined;
+    if (rights !== undefined) for (const file of rights) file.retain();
     const creds = out.creds ?? (this.passesCreds || to.passesCreds ? this.network.senderCreds() : undefined);
-    const rights = out.rights !== undefined && out.rights.length > 0 ? out.rights : undefined;
     to.inbox.push({ bytes: bytes.slice(), taken: 0, cost, sender: this, rights, creds });
     this.inFlight += cost;
     to.readQueue.wake();
