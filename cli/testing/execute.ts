@@ -2,16 +2,13 @@
 import { UserError } from "../../emulator/errors.ts";
 import { parseInjectRule } from "../../providers/inject-rule.ts";
 import { HostPanic } from "../../providers/lifecycle.ts";
-import type { TlsState } from "../../providers/state.ts";
 import type { RunEnd, RunLimits } from "../../shims/linux/run.ts";
 import { Signals } from "../../shims/linux/signals/port.ts";
-import type { Kernel } from "../../shims/linux/task.ts";
-import type { TraceConsumer, TraceEvent } from "../../shims/linux/trace.ts";
-import { TextTrace } from "../../shims/linux/trace-text.ts";
 import type { Bind } from "../../shims/linux/vfs/root.ts";
 import { FaultReports } from "../fault-reports.ts";
 import { Session } from "../session.ts";
-import { Observed, type ObservedEnd, type StateChange, type TraceLine } from "./observed.ts";
+import { Collector } from "./collector.ts";
+import { Observed, type ObservedEnd } from "./observed.ts";
 import type { SegmentWatch } from "./segment-watch.ts";
 
 /** What a test may choose for a run. */
@@ -45,47 +42,11 @@ export interface RunSpec extends RunOptions {
   readonly args?: readonly string[];
 }
 
-const USER = { uid: 1000, gid: 1000 };
-const TIMEOUT_SECONDS = 10;
+/** Who guests of tests are. */
+export const USER = { uid: 1000, gid: 1000 };
+export const TIMEOUT_SECONDS = 10;
 /** Of this machine's memory, for a guest of a test. */
-const HOST_MEMORY = 2 ** 30;
-
-/** Gathers events with their lines, and the TLS state behind each. */
-class Collector implements TraceConsumer {
-  readonly events: TraceEvent[] = [];
-  readonly lines: TraceLine[] = [];
-  readonly states: StateChange[] = [];
-  kernel: Kernel | undefined;
-  readonly #text: TextTrace;
-  readonly #last = new Map<number, TlsState>();
-
-  constructor() {
-    const write = (text: string): void => {
-      // A token stands under its call, four columns in; no other line begins so.
-      const token = /^(\[pid +\d+\] )? {4}\S/.test(text);
-      this.lines.push({ text, event: this.events.length, token });
-    };
-    this.#text = new TextTrace({ write, tokens: true });
-  }
-
-  event(event: TraceEvent): void {
-    this.#text.event(event);
-    const task = this.kernel?.current;
-    if (event.kind !== "ended" && task?.tid === event.tid) this.#note(task.tid, this.kernel?.gate.state(task.tid));
-    this.events.push(event);
-  }
-
-  #note(thread: number, state: TlsState | undefined): void {
-    const last = this.#last.get(thread);
-    if (state === undefined || (last !== undefined && sameState(last, state))) return;
-    this.#last.set(thread, state);
-    this.states.push({ event: this.events.length, thread, state });
-  }
-}
-
-function sameState(a: TlsState, b: TlsState): boolean {
-  return a.fsBase === b.fsBase && a.gsBase === b.gsBase && a.fs === b.fs && a.gs === b.gs;
-}
+export const HOST_MEMORY = 2 ** 30;
 
 /**
  * Runs a guest to its end or a limit.

@@ -36,6 +36,7 @@ export type { RunOptions } from "./execute.ts";
 export { cCompiler, type Guest } from "./guest-files.ts";
 export type { LinuxBed } from "./linux-bed.ts";
 export type { Observed } from "./observed.ts";
+export type { CaseInput, Prepared } from "./prepared.ts";
 export { firstUseOf, thread } from "./timeline.ts";
 export { expect };
 
