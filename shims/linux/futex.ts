@@ -5,7 +5,7 @@
  */
 import type { Mm } from "./mm.ts";
 import type { Task } from "./task.ts";
-import { WaitQueue } from "./wait.ts";
+import type { Wait } from "./wait.ts";
 
 /** Parts of a robust or priority-inheriting futex word, linux/futex.h. */
 export const FUTEX_WAITERS = 0x8000_0000;
@@ -16,8 +16,8 @@ export const FUTEX_TID_MASK = 0x3fff_ffff;
 export class FutexWaiter {
   readonly task: Task;
   readonly bitset: number;
-  /** Wakes the task's `Wait`. */
-  readonly wakened = new WaitQueue();
+  /** The task's `Wait`, once there is one. */
+  wait: Wait | undefined;
   /** Where it waits now. */
   queue: FutexQueue;
   /** Where FUTEX_CMP_REQUEUE_PI may move it, of a FUTEX_WAIT_REQUEUE_PI. */
@@ -35,7 +35,7 @@ export class FutexWaiter {
 
   wake(): void {
     this.woken = true;
-    this.wakened.wake();
+    this.wait?.notify();
   }
 }
 
@@ -98,7 +98,6 @@ export class PiFutex {
   #dissolve(): void {
     this.owner.ownedPi.delete(this);
     this.queue.pi = undefined;
-    this.queue.forgetIfIdle();
   }
 }
 
@@ -108,10 +107,10 @@ export class FutexQueue {
   pi: PiFutex | undefined;
   /** Waits that may be moved here. */
   expected = 0;
-  readonly #forget: () => void;
 
-  constructor(forget: () => void) {
-    this.#forget = forget;
+  /** Nobody needs it: the table may drop it. */
+  get isIdle(): boolean {
+    return this.waiters.length === 0 && this.pi === undefined && this.expected === 0;
   }
 
   add(waiter: FutexWaiter): void {
@@ -121,12 +120,8 @@ export class FutexQueue {
 
   remove(waiter: FutexWaiter): void {
     const index = this.waiters.indexOf(waiter);
-    if (index >= 0) this.waiters.splice(index, 1);
-    this.forgetIfIdle();
-  }
-
-  forgetIfIdle(): void {
-    if (this.waiters.length === 0 && this.pi === undefined && this.expected === 0) this.#forget();
+    if (index === 0) this.waiters.shift();
+    else if (index > 0) this.waiters.splice(index, 1);
   }
 
   /**
@@ -144,11 +139,11 @@ export class FutexQueue {
         index++;
         continue;
       }
-      this.waiters.splice(index, 1);
+      if (index === 0) this.waiters.shift();
+      else this.waiters.splice(index, 1);
       waiter.wake();
       woken++;
     }
-    this.forgetIfIdle();
     return woken;
   }
 }
@@ -179,12 +174,16 @@ export class FutexTable {
 
 const localKey = (address: number, isPrivate: boolean): number => address * 2 + (isPrivate ? 0 : 1);
 
+/** Queues stay when their last waiter has gone, as the next one is likely to come; many idle ones are dropped at once. */
+const MANY_QUEUES = 1024;
+
 function obtain<K>(queues: Map<K, FutexQueue>, key: K): FutexQueue {
   const known = queues.get(key);
   if (known !== undefined) return known;
-  const fresh: FutexQueue = new FutexQueue(() => {
-    if (queues.get(key) === fresh) queues.delete(key);
-  });
+  if (queues.size >= MANY_QUEUES && queues.size % MANY_QUEUES === 0) {
+    for (const [idle, queue] of queues) if (queue.isIdle) queues.delete(idle);
+  }
+  const fresh = new FutexQueue();
   queues.set(key, fresh);
   return fresh;
 }

@@ -38,7 +38,7 @@ export interface WaitOptions {
   /** The call's result, or undefined while it must go on waiting. May write guest memory; the task's space is active. */
   readonly attempt: () => number | undefined;
   /** Virtual monotonic time in ns at which `timeout` answers instead. */
-  readonly deadline?: number;
+  readonly deadline?: number | undefined;
   /** The result when the deadline has passed; 0 when omitted. */
   readonly timeout?: () => number;
   /**

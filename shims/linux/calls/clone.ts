@@ -20,23 +20,27 @@ const ARGS_SIZE_VER0 = 64;
 const ARGS_SIZE_VER2 = 88;
 const MAX_PID_NS_LEVEL = 32;
 
-const NOTHING = {
-  clearHandlers: false,
-  exitSignal: 0,
-  stack: 0,
-  tls: 0,
-  pidfd: 0,
-  parentTid: 0,
-  childTid: 0,
-  setTid: [],
-};
+/** A process as fork and vfork make it. */
+function plain(flags: number): CloneRequest {
+  return {
+    flags,
+    clearHandlers: false,
+    exitSignal: SIGCHLD,
+    stack: 0,
+    tls: 0,
+    pidfd: 0,
+    parentTid: 0,
+    childTid: 0,
+    setTid: [],
+  };
+}
 
 function fork(task: Task): Result {
-  return clone(task, { ...NOTHING, flags: 0, exitSignal: SIGCHLD });
+  return clone(task, plain(0));
 }
 
 function vfork(task: Task): Result {
-  return clone(task, { ...NOTHING, flags: Clone.CLONE_VFORK | Clone.CLONE_VM, exitSignal: SIGCHLD });
+  return clone(task, plain(Clone.CLONE_VFORK | Clone.CLONE_VM));
 }
 
 function oldClone(task: Task, given: number, stack: number, parentTid: number, childTid: number, tls: number): Result {
@@ -45,14 +49,15 @@ function oldClone(task: Task, given: number, stack: number, parentTid: number, c
     return task.fail(Errno.EINVAL, "CLONE_PIDFD and CLONE_PARENT_SETTID would write to one place");
   }
   return clone(task, {
-    ...NOTHING,
     flags,
+    clearHandlers: false,
     exitSignal: given & CSIGNAL,
     stack,
     tls,
     parentTid,
     childTid,
     pidfd: parentTid,
+    setTid: [],
   });
 }
 

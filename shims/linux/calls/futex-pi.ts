@@ -51,24 +51,19 @@ export function lockPi(task: Task, word: Word, deadline: number | undefined, isT
   if (attempt === "owned") return 0;
   if (!(attempt instanceof PiFutex)) return task.fail(attempt.errno, attempt.why);
   const pi = attempt;
-  if (isTry) {
-    pi.queue.forgetIfIdle();
-    return task.fail(Errno.EAGAIN, `thread ${pi.owner.tid} owns the futex`);
-  }
-  if (pi.wouldDeadlock(task)) {
-    pi.queue.forgetIfIdle();
-    return task.fail(Errno.EDEADLK, "its owner waits for a futex of the caller");
-  }
+  if (isTry) return task.fail(Errno.EAGAIN, `thread ${pi.owner.tid} owns the futex`);
+  if (pi.wouldDeadlock(task)) return task.fail(Errno.EDEADLK, "its owner waits for a futex of the caller");
   const waiter = new FutexWaiter(task, pi.queue, ANY);
   pi.add(waiter);
-  return new Wait({
-    queues: [waiter.wakened],
+  waiter.wait = new Wait({
+    queues: [],
     attempt: () => (waiter.woken ? takeOver(task, word.at, pi) : undefined),
-    ...(deadline !== undefined && { deadline }),
+    deadline,
     timeout: () => task.fail(Errno.ETIMEDOUT, "its owner did not let go in time"),
     interrupted: () => -Errno.ERESTARTNOINTR,
     cleanup: () => pi.remove(waiter),
   });
+  return waiter.wait;
 }
 
 export function unlockPi(task: Task, word: Word): number {
@@ -102,13 +97,13 @@ export function waitRequeuePi(task: Task, from: Word, value: number, to: Word, d
   const waiter = new FutexWaiter(task, source, ANY, target);
   target.expected++;
   source.add(waiter);
-  return new Wait({
-    queues: [waiter.wakened],
+  waiter.wait = new Wait({
+    queues: [],
     attempt: () => {
       if (!waiter.woken) return undefined;
       return waiter.pi === undefined ? 0 : takeOver(task, to.at, waiter.pi);
     },
-    ...(deadline !== undefined && { deadline }),
+    deadline,
     timeout: () => task.fail(Errno.ETIMEDOUT, "nobody let it own the futex in time"),
     // Once moved it cannot start anew.
     interrupted: () => (waiter.pi === undefined ? -Errno.ERESTARTNOINTR : -Errno.EAGAIN),
@@ -116,9 +111,9 @@ export function waitRequeuePi(task: Task, from: Word, value: number, to: Word, d
       waiter.queue.remove(waiter);
       waiter.pi?.remove(waiter);
       target.expected--;
-      target.forgetIfIdle();
     },
   });
+  return waiter.wait;
 }
 
 interface RequeuePi {
@@ -146,7 +141,6 @@ export function cmpRequeuePi(task: Task, { from, to, wake, move, expected }: Req
     if (result < 0) return done > 0 && result !== -Errno.EINVAL ? done : result;
     done++;
   }
-  source.forgetIfIdle();
   return done;
 }
 
@@ -165,7 +159,6 @@ function moveFirst(task: Task, source: FutexQueue, to: Word, others: boolean): n
   }
   if (!(attempt instanceof PiFutex)) return task.fail(attempt.errno, attempt.why);
   if (attempt.wouldDeadlock(waiter.task)) {
-    attempt.queue.forgetIfIdle();
     return task.fail(Errno.EDEADLK, "its owner waits for a futex of the waiter");
   }
   source.waiters.shift();

@@ -46,10 +46,10 @@ function wait(task: Task, what: WaitFor): Result {
   if (memory.u32(at) !== value) return task.fail(Errno.EAGAIN, "the futex has another value");
   const waiter = new FutexWaiter(task, kernel.futexes.obtain(process.mm, at, isPrivate), bitset);
   waiter.queue.add(waiter);
-  return new Wait({
-    queues: [waiter.wakened],
+  waiter.wait = new Wait({
+    queues: [],
     attempt: () => (waiter.woken ? 0 : undefined),
-    ...(deadline !== undefined && { deadline }),
+    deadline,
     timeout: () => task.fail(Errno.ETIMEDOUT, "nobody woke it in time"),
     interrupted: () => {
       if (deadline === undefined) return -Errno.ERESTARTSYS;
@@ -58,6 +58,7 @@ function wait(task: Task, what: WaitFor): Result {
     },
     cleanup: () => waiter.queue.remove(waiter),
   });
+  return waiter.wait;
 }
 
 /** Wakes waiters of a word; EINVAL where one of them waits to own a futex. */
@@ -154,7 +155,6 @@ export function moveAndWake(task: Task, { from, to, wake: wakeCount, move, expec
 function moveWaiters(source: FutexQueue, target: FutexQueue, count: number): number {
   const moved = source.waiters.splice(0, Math.min(count, source.waiters.length));
   for (const waiter of moved) target.add(waiter);
-  source.forgetIfIdle();
   return moved.length;
 }
 
@@ -182,9 +182,9 @@ function futex(layout: Timespec) {
     const second = { at: at2, isPrivate };
     switch (command) {
       case FutexOp.FUTEX_WAIT:
-        return wait(task, { ...word, value, bitset: ANY, deadline });
+        return wait(task, { at, isPrivate, value, bitset: ANY, deadline });
       case FutexOp.FUTEX_WAIT_BITSET:
-        return wait(task, { ...word, value, bitset: value3, deadline });
+        return wait(task, { at, isPrivate, value, bitset: value3, deadline });
       case FutexOp.FUTEX_WAKE:
       case FutexOp.FUTEX_WAKE_BITSET: {
         const bitset = command === FutexOp.FUTEX_WAKE ? ANY : value3;

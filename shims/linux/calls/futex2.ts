@@ -56,18 +56,20 @@ function waitAny(task: Task, words: readonly Expected[], deadline: number | unde
     waiter.queue.add(waiter);
     return waiter;
   });
-  return new Wait({
-    queues: waiters.map((waiter) => waiter.wakened),
+  const wait = new Wait({
+    queues: [],
     attempt: () => {
       const index = waiters.findIndex((waiter) => waiter.woken);
       return index < 0 ? undefined : index;
     },
-    ...(deadline !== undefined && { deadline }),
+    deadline,
     timeout: () => task.fail(Errno.ETIMEDOUT, "nobody woke it in time"),
     cleanup: () => {
       for (const waiter of waiters) waiter.queue.remove(waiter);
     },
   });
+  for (const waiter of waiters) waiter.wait = wait;
+  return wait;
 }
 
 /** struct futex_waitv: val, uaddr, flags, __reserved. */
