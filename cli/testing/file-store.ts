@@ -200,6 +200,6 @@ function writeContent({ path: name, data, sha256: wanted, size = 0 }: KeptFile, 
   writeFileSync(place, content, { flag: "wx" });
 }
 
-export function sha256(bytes: Uint8Array | string): string {
+function sha256(bytes: Uint8Array | string): string {
   return createHash("sha256").update(bytes).digest("hex");
 }

@@ -11,9 +11,9 @@ import type { RequestKind } from "./checks.ts";
 import { testError } from "./execute.ts";
 import schema from "./manifest.schema.json" with { type: "json" };
 
-export const MANIFEST_NAME = "shimbed.json";
+const MANIFEST_NAME = "shimbed.json";
 
-export type Arch = "x86_64" | "i386";
+type Arch = "x86_64" | "i386";
 type Text = string | { readonly match: string };
 
 /** What is expected of a run. */

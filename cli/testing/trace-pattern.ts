@@ -24,7 +24,7 @@ export function patternLines(pattern: string): string[] {
 }
 
 /** Only words count: strace's columns do not. */
-export function squeeze(line: string): string {
+function squeeze(line: string): string {
   return line.trim().replace(/\s+/g, " ");
 }
 
