@@ -33,6 +33,11 @@ const CASES: readonly Case[] = [
   { name: "rep", shows: "rep movsb, rep stos" },
   { name: "float", shows: "SSE2, or x87 on i386", mayBe: 2 },
   { name: "mappings", shows: "10,000 made and unmade", mayBe: 2 },
+  { name: "threads", shows: "made and joined", calls: 3000, mayBe: 1 },
+  { name: "forks", shows: "made and waited for", calls: 1000, mayBe: 1 },
+  { name: "exec", shows: "vfork, execve, wait", calls: 200 },
+  { name: "futex", shows: "ping-pong of two threads", calls: 50_000 },
+  { name: "pipe", shows: "ping-pong of two processes", calls: 30_000 },
 ];
 
 interface Result {
