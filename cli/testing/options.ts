@@ -11,7 +11,7 @@ const TEST_HELP = `
 A test is an entry of a file named shimbed.json, beside its guests:
   { "version": 1, "tests": [{ "name": "starts", "file": "guest.s", "exit": 0, "stdout": "hello\\n",
     "tokens": ["ClearTls", "SetFsBase"], "matrix": { "provider": ["direct", "linux-userland"], "seed": [0, 1] } }] }
-The schema is cli/testing/manifest.schema.json; "$schema" may point to it.
+The schema is shimbed/manifest.schema.json of this package; "$schema" may point to it.
 
 Exit status: 0 when everything passed, 1 when something did not, 125 for a manifest that is wrong.
 
