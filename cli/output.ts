@@ -86,7 +86,7 @@ export function print(text: string): void {
 }
 
 /** @throws UserError with one line that names the file and the reason */
-function writeAll(fd: number, bytes: Uint8Array, name: string): void {
+export function writeAll(fd: number, bytes: Uint8Array, name: string): void {
   let done = 0;
   while (done < bytes.length) {
     try {

@@ -1,11 +1,12 @@
 /** Runs from a recording's own files. */
 import { createHash, type Hash } from "node:crypto";
-import { mkdtempSync, rmSync, writeSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseHostEventMode } from "../../providers/host-events.ts";
 import { type GuestReport, runToEnd } from "../guest-run.ts";
 import type { EnvironmentChange, GuestOptions } from "../options.ts";
+import { writeAll } from "../output.ts";
 import { testError } from "./execute.ts";
 import { type KeptFile, restoreFiles } from "./file-store.ts";
 import type { RecordedRun } from "./recording-file.ts";
@@ -26,7 +27,7 @@ export class Prints {
   readonly take = (fd: 1 | 2, bytes: Uint8Array): void => {
     this.#hashes[fd].update(bytes);
     if (!this.#pass) return;
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+    writeAll(fd, bytes, fd === 1 ? "standard output" : "standard error");
   };
 
   /** To be asked once. */
