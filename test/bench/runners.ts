@@ -39,13 +39,25 @@ function staticUnicorn(): string | undefined {
   return found?.startsWith("/") ? found : undefined;
 }
 
+/**
+ * A program of this folder over libunicorn: `plain` with its stores on the engine's fast path, where the static library is there,
+ * and `stock` as it comes. Undefined where it cannot be built.
+ */
+export function overUnicorn(
+  source: string,
+  names: { readonly plain: string; readonly stock: string },
+): { readonly plain: string | undefined; readonly stock: string | undefined } {
+  const archive = staticUnicorn();
+  const fast = ["-DFAST_STORES", archive ?? "", "-Wl,--wrap=x86_cpu_tlb_fill_x86_64", "-lpthread", "-lm"];
+  return {
+    plain: archive === undefined ? undefined : compile(names.plain, source, fast),
+    stock: compile(names.stock, source, ["-lunicorn"]),
+  };
+}
+
 /** The runners of this machine, each compiled or found once. */
 export function runners(): Runner[] {
-  const archive = staticUnicorn();
-  const plain =
-    archive &&
-    compile("plain", "plain.c", ["-DFAST_STORES", archive, "-Wl,--wrap=x86_cpu_tlb_fill_x86_64", "-lpthread", "-lm"]);
-  const stock = compile("stock", "plain.c", ["-lunicorn"]);
+  const { plain, stock } = overUnicorn("plain.c", { plain: "plain", stock: "stock" });
   const shimbed = join(ROOT, "dist/cli/shimbed.js");
   const has = (program: string) => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
   return [
