@@ -13,8 +13,8 @@ import { build } from "esbuild";
 
 const PROGRAM = "program.cjs";
 const CACHE = "program.cache";
-/** Modules of Node that pull in its network code, and that a common run never calls. */
-const LAZY = ["child_process", "tty"];
+/** Modules of Node that pull in its network code, and that a common run never calls; curves that compute their tables when loaded. */
+const LAZY = /^(node:(child_process|tty)|@noble\/curves\/.*)$/;
 
 /** Loads the bundle. Its text stands in DIST/cli/shimbed.js, so it uses nothing but its arguments and what that imports. */
 function load(url, readFile, Compiled, requireFrom) {
@@ -42,18 +42,19 @@ ${load}
 process.exitCode = await load(import.meta.url, readFileSync, Script, createRequire).main(process.argv.slice(2));
 `;
 
-/** Lets `import … from "node:tty"` load the module when a name of it is first used. */
+/** Lets `import … from` such a module load it when a name of it is first used. */
 const lazily = {
   name: "lazily",
   setup(esbuild) {
-    const filter = new RegExp(`^node:(${LAZY.join("|")})$`);
-    esbuild.onResolve({ filter }, ({ path, namespace }) =>
-      namespace === "lazy" ? { path, external: true } : { path, namespace: "lazy" },
-    );
-    esbuild.onLoad({ filter, namespace: "lazy" }, ({ path }) => {
+    const resolveDir = fileURLToPath(new URL("..", import.meta.url));
+    esbuild.onResolve({ filter: LAZY }, ({ path, namespace }) => {
+      if (namespace !== "lazy") return { path, namespace: "lazy" };
+      return path.startsWith("node:") ? { path, external: true } : undefined;
+    });
+    esbuild.onLoad({ filter: LAZY, namespace: "lazy" }, ({ path }) => {
       const names = Object.keys(createRequire(import.meta.url)(path));
       const define = `Object.defineProperty(exports, name, { enumerable: true, get: () => require("${path}")[name] })`;
-      return { contents: `for (const name of ${JSON.stringify(names)}) ${define};` };
+      return { contents: `for (const name of ${JSON.stringify(names)}) ${define};`, resolveDir };
     });
   },
 };

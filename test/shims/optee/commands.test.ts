@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { Ajv } from "ajv";
 import { afterAll, describe, expect, it } from "vitest";
 import { TaOpenError, ta } from "../../../shims/optee/api.ts";
 import { parseCommands } from "../../../shims/optee/commands/parse.ts";
@@ -242,6 +243,7 @@ invoke_command 8: 0xf0.. from TEE_ORIGIN_TRUSTED_APP
   });
 
   it("have a published schema", () => {
+    expect(new Ajv().validateSchema(commandSchema)).toBe(true);
     const published = path.join(import.meta.dirname, "../../../fixtures/ta/commands.schema.json");
     expect(JSON.parse(readFileSync(published, "utf8"))).toEqual(JSON.parse(JSON.stringify(commandSchema)));
   });
