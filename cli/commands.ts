@@ -15,7 +15,7 @@ import {
 import { parseCount } from "./options.ts";
 import { print } from "./output.ts";
 import { addTaOptions, runIfTa, TA_HELP } from "./ta-options.ts";
-import { addTestCommands } from "./testing/options.ts";
+import { TEST_COMMANDS } from "./testing/options.ts";
 import type { TraceOptions } from "./trace.ts";
 
 const RUN_EXAMPLES = `
@@ -48,8 +48,26 @@ Examples:
   shimbed trace -e arch_prctl -P --inject arch_prctl:error=EPERM ./a.out
   shimbed trace ta.elf --commands commands.json       a trusted application and its system calls`;
 
-/** Commander's program. The chosen command leaves its status in `context`. */
-export function makeProgram(version: string, context: CommandContext): Command {
+/** What adds each command, in the order of the help. */
+const COMMANDS: readonly {
+  readonly name: string;
+  readonly add: (program: Command, context: CommandContext) => void;
+}[] = [
+  { name: "run", add: addRun },
+  { name: "trace", add: addTrace },
+  { name: "doctor", add: addDoctor },
+  { name: "providers", add: addProviders },
+  { name: "audit", add: addAudit },
+  { name: "mutate", add: addMutate },
+  ...TEST_COMMANDS,
+  { name: "demo", add: addDemo },
+];
+
+/**
+ * Commander's program. The chosen command leaves its status in `context`. Where `words` start with a command, the others
+ * are left out, whose options would take longer to describe than a short guest takes to run.
+ */
+export function makeProgram(version: string, context: CommandContext, words: readonly string[]): Command {
   const program = new Command("shimbed")
     .description(
       "Runs x86 and x86-64 Linux programs under the Unicorn CPU emulator, with a Linux written in TypeScript beneath them.\n" +
@@ -70,13 +88,12 @@ Examples:
 
 \`shimbed help run\` shows the options of run.`,
     );
-  addRun(program, context);
-  addTrace(program, context);
-  addDoctor(program, context);
-  addProviders(program, context);
-  addAudit(program, context);
-  addMutate(program, context);
-  addTestCommands(program, context);
+  const chosen = COMMANDS.filter(({ name }) => name === words[0]);
+  for (const { add } of chosen.length > 0 ? chosen : COMMANDS) add(program, context);
+  return program;
+}
+
+function addDemo(program: Command, context: CommandContext): void {
   program
     .command("demo")
     .description("show what shimbed does: the shipped guests and a program of this machine, with traces and ledgers")
@@ -84,7 +101,6 @@ Examples:
       const { demo } = await import("./demo.ts");
       context.status = await demo();
     });
-  return program;
 }
 
 function addRun(program: Command, context: CommandContext): void {

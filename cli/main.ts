@@ -17,7 +17,7 @@ export async function main(words: readonly string[]): Promise<number> {
   const context: CommandContext = { status: 0 };
   const debug = process.env.SHIMBED_DEBUG === "1" || words[0] === "--debug";
   try {
-    const program = makeProgram(version(), context);
+    const program = makeProgram(version(), context, words);
     takeOver(program);
     if (words.length === 0) throw new UserError("a command is missing; `shimbed --help` lists them", OWN_FAILURE);
     await program.parseAsync(words, { from: "user" });

@@ -150,13 +150,13 @@ function compile() {
   run("bundle", process.execPath, [pathOf("cli", "bundle.mjs"), next], advice);
   writeFileSync(join(next, ".shimbed-sources"), `${wanted}\n`);
   rmSync(pathOf("dist"), { recursive: true, force: true });
-  chmodSync(join(next, "cli", "shimbed.js"), 0o755);
+  chmodSync(join(next, "cli", "shimbed.cjs"), 0o755);
   renameSync(next, pathOf("dist"));
 }
 
 /** Lets `npx shimbed` find the program: npm links the commands of dependencies only, not the package's own. */
 function linkCommand() {
-  const program = pathOf("dist", "cli", "shimbed.js");
+  const program = pathOf("dist", "cli", "shimbed.cjs");
   const link = pathOf("node_modules", ".bin", "shimbed");
   if (existsSync(link)) return;
   rmSync(link, { force: true });

@@ -7,6 +7,6 @@ import { setUp } from "./setup.mjs";
 setUp();
 
 const given = process.argv.slice(2);
-const program = fileURLToPath(new URL("../dist/cli/shimbed.js", import.meta.url));
+const program = fileURLToPath(new URL("../dist/cli/shimbed.cjs", import.meta.url));
 process.argv = [process.execPath, program, ...(given.length > 0 ? given : ["demo"])];
-await import("../dist/cli/shimbed.js");
+await import("../dist/cli/shimbed.cjs");

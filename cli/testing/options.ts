@@ -55,14 +55,14 @@ Examples:
   shimbed bisect --seeds 0..999 ./threads
   shimbed bisect --seeds 0..99 --status 0 -p linux-userland --host-events storm ./threads`;
 
-/** Adds all commands of this folder. */
-export function addTestCommands(program: Command, context: CommandContext): void {
-  addTest(program, context);
-  addRecord(program, context);
-  addReplay(program, context);
-  addDiff(program, context);
-  addBisect(program, context);
-}
+/** What adds each command of this folder. */
+export const TEST_COMMANDS = [
+  { name: "test", add: addTest },
+  { name: "record", add: addRecord },
+  { name: "replay", add: addReplay },
+  { name: "diff", add: addDiff },
+  { name: "bisect", add: addBisect },
+] as const;
 
 function addTest(program: Command, context: CommandContext): void {
   program

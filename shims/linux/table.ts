@@ -138,7 +138,22 @@ function fetchOf(shape: Shape, abi: Abi): Fetch {
   }
 }
 
-function makePlan(row: Row, abi: Abi, number: number): Plan {
+/** How the arguments of calls of one shape are fetched. */
+type Fetching = Pick<Plan, "registers" | "highs" | "fetches">;
+
+function makePlan(row: Row, abi: Abi, number: number, known: Map<number, Fetching>): Plan {
+  let shape = 0;
+  for (const kind of row.kinds) shape = shape * 8 + fetchOf(kind.shape, abi);
+  let fetching = known.get(shape);
+  if (fetching === undefined) {
+    fetching = makeFetching(row, abi);
+    known.set(shape, fetching);
+  }
+  const { registers, highs, fetches } = fetching;
+  return { row, abi, number, argc: row.kinds.length, registers, highs, fetches };
+}
+
+function makeFetching(row: Row, abi: Abi): Fetching {
   const registers = new Uint8Array(6);
   const highs = new Uint8Array(6);
   const fetches = new Uint8Array(6);
@@ -150,7 +165,7 @@ function makePlan(row: Row, abi: Abi, number: number): Plan {
     if (fetch === Fetch.pair) highs[index] = abi.args[next++] ?? 0;
   }
   if (next > 6) throw new RangeError(`${row.name} takes ${next} registers on ${abi.name}`);
-  return { row, abi, number, argc: row.kinds.length, registers, highs, fetches };
+  return { registers, highs, fetches };
 }
 
 /** The rows by ABI and number. */
@@ -163,13 +178,14 @@ export class SyscallTable {
     this.rows = rows;
     for (const abi of abis) {
       const plans = this.#plans[abi.name];
+      const fetchings = new Map<number, Fetching>();
       for (const row of rows) {
         const number = row.numbers[abi.name];
         if (number === undefined) continue;
         const other = plans[number];
         if (other !== undefined)
           throw new RangeError(`${row.name} and ${other.row.name} are both ${abi.name} ${number}`);
-        plans[number] = makePlan(row, abi, number);
+        plans[number] = makePlan(row, abi, number, fetchings);
       }
     }
   }

@@ -58,7 +58,7 @@ export function overUnicorn(
 /** The runners of this machine, each compiled or found once. */
 export function runners(): Runner[] {
   const { plain, stock } = overUnicorn("plain.c", { plain: "plain", stock: "stock" });
-  const shimbed = join(ROOT, "dist/cli/shimbed.js");
+  const shimbed = join(ROOT, "dist/cli/shimbed.cjs");
   const has = (program: string) => spawnSync("sh", ["-c", `command -v ${program}`]).status === 0;
   return [
     {

@@ -75,8 +75,8 @@ function replay(program: string, file: string): { readonly engine: number; reado
 
 /** CPU of the whole program. */
 function program(file: string): number {
-  const shimbed = join(ROOT, "dist/cli/shimbed.js");
-  if (!existsSync(shimbed)) throw new Error("there is no dist/cli/shimbed.js: npm run setup");
+  const shimbed = join(ROOT, "dist/cli/shimbed.cjs");
+  if (!existsSync(shimbed)) throw new Error("there is no dist/cli/shimbed.cjs: npm run setup");
   const cost = measure([process.execPath, shimbed, "run", ta ?? "", "--commands", file], TIMEOUT_MS);
   if (cost === "timeout" || cost.status !== 0) throw new Error(`shimbed run ${ta}: ${JSON.stringify(cost)}`);
   return cost.cpu;

@@ -7,7 +7,7 @@ import { expect } from "vitest";
 export const ROOT = join(import.meta.dirname, "../..");
 const FIXTURES = join(ROOT, "fixtures");
 /** The compiled program; SHIMBED_PROGRAM names another build to test. */
-export const SHIMBED = process.env.SHIMBED_PROGRAM ?? join(ROOT, "dist/cli/shimbed.js");
+export const SHIMBED = process.env.SHIMBED_PROGRAM ?? join(ROOT, "dist/cli/shimbed.cjs");
 const TIMEOUT_MS = 60_000;
 
 /** Why the real thing cannot be asked here, or undefined: only Linux on x86-64 runs the guests itself. */
