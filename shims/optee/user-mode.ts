@@ -86,6 +86,8 @@ export class UserMode {
     this.#current = instance;
     this.#depth++;
     if (outer === undefined) this.#watchdog.begin();
+    // The platform keeps no TLS of one that waits: it comes back by a token or not at all.
+    else this.#gate.lifecycle?.threadExit(outer.instance.id);
     try {
       this.#machine.activate(instance.memory.space);
       // Nothing of the world before is left in the CPU, above all not its FS base.

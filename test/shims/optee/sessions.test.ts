@@ -96,33 +96,63 @@ describe.each(providers)("on provider %s", (provider) => {
     }
   });
 
-  it("notices when the restore before one entry is skipped", () => {
-    for (const name of ["probe", "counter", "threads", "dies", "caller", "hostile", "tour"] as const) {
+  /** Runs with the restore of this number left out; the deaths that come of it. */
+  function withoutRestore(
+    skipped: number,
+    names: readonly [TaName, ...TaName[]],
+    use: (host: TeeHost, session: Session) => void,
+  ): TeeHost["tee"]["deaths"] {
+    let seen = 0;
+    const host = tee(names, {
+      provider,
+      gate: {
+        execution: (token, thread) =>
+          token.request.kind === "SetFsBase" && seen++ === skipped ? { kind: "ok", value: 0n } : token.execute(thread),
+      },
+    });
+    const { session } = openSession(host.tee, host.main.uuid, []);
+    if (session !== undefined) use(host, session);
+    return host.tee.deaths;
+  }
+
+  it.each(["probe", "counter", "threads", "dies", "caller", "hostile", "tour", "needs-library"] as const)(
+    "notices in %s when the restore before one entry is skipped",
+    (name) => {
       for (const skipped of [0, 1, 2]) {
-        let seen = 0;
-        const host = tee([name], {
-          provider,
-          gate: {
-            execution: (token, thread) =>
-              token.request.kind === "SetFsBase" && seen++ === skipped
-                ? { kind: "ok", value: 0n }
-                : token.execute(thread),
-          },
-        });
-        const opened = openSession(host.tee, host.main.uuid, []);
-        if (opened.session !== undefined) {
-          invokeCommand(host.tee, opened.session, 99, [{ type: "memref_input", data: new Uint8Array(16) }]);
-          host.tee.sessions.close(opened.session);
-        }
-        const [death] = host.tee.deaths;
-        expect([name, skipped, death?.reason]).toEqual([
-          name,
+        const deaths = withoutRestore(
           skipped,
+          [name, name === "needs-library" ? "library" : "needs-library"],
+          (host, session) => {
+            invokeCommand(host.tee, session, 99, [{ type: "memref_input", data: new Uint8Array(16) }]);
+            host.tee.sessions.close(session);
+          },
+        );
+        const [death, ...more] = deaths;
+        expect([skipped, more.length, death?.reason]).toEqual([
+          skipped,
+          0,
           expect.stringMatching(/^page fault reading 0x(0|28) /),
         ]);
         expect(death?.fsBase).toBe(0n);
         expect(death?.fsExpected).not.toBe(0n);
       }
+    },
+  );
+
+  it("notices when the restore after a nested call is skipped", () => {
+    const uuids = { 1: ta("caller").uuid, 2: ta("counter").uuid } as const;
+    // As the next test but one has them: the caller's entries, the counter's, and the returns to the caller.
+    for (const [skipped, instance] of [1, 1, 2, 1, 2, 1, 2, 1, 1].entries()) {
+      const deaths = withoutRestore(skipped, ["caller", "counter"], (host, session) => {
+        invokeCommand(host.tee, session, 0, [
+          { type: "memref_input", data: uuidToBytes(uuids[2]) },
+          { type: "value_output" },
+        ]);
+        host.tee.sessions.close(session);
+      });
+      const seen = deaths.map(({ uuid, reason, fsBase }) => [skipped, uuid, reason, fsBase]);
+      const reason = expect.stringMatching(/^page fault reading 0x(0|28) /);
+      expect(seen).toEqual([[skipped, uuids[instance === 1 ? 1 : 2], reason, 0n]]);
     }
   });
 
