@@ -75,10 +75,11 @@ export class SessionManager {
   #find(uuid: string): Instance | undefined {
     for (const instance of this.#tee.instances) {
       if (instance.uuid !== uuid || !instance.has(TaFlag.SINGLE_INSTANCE)) continue;
-      if (instance.panicked !== undefined)
-        return fail(TeeResult.ERROR_TARGET_DEAD, "it panicked before, and its flags keep it dead");
+      // In OP-TEE's order: a session that is left open into a dead one keeps others out, too.
       if (!instance.has(TaFlag.MULTI_SESSION) && instance.sessions.size > 0)
         return fail(TeeResult.ERROR_BUSY, "it is a single instance with one session at most");
+      if (instance.panicked !== undefined)
+        return fail(TeeResult.ERROR_TARGET_DEAD, "it panicked before, and its flags keep it dead");
       if (instance.busy) return fail(TeeResult.ERROR_BUSY, "it waits for this very call");
       return instance;
     }

@@ -365,14 +365,26 @@ describe("loading", () => {
 });
 
 describe("a hostile TA", () => {
-  it("gets an answer for every nonsense in every argument", () => {
-    const host = tee(["hostile"]);
-    const answer = invokeCommand(host.tee, open(host), 0, [{ type: "none" }, { type: "value_output" }]);
+  it("gets an answer for every nonsense in every argument, and does not get at another TA's memory", () => {
+    const host = tee(["hostile", "counter"]);
+    const { target: other } = open(host, "counter");
+    if (!("tls" in other)) throw new Error("no instance");
+    const [code] = other.modules;
+    const image = () => [other.tls.base, code?.start ?? 0].map((at) => other.memory.guest.bytes(at, 4096));
+    const before = image();
+    const answer = invokeCommand(host.tee, open(host), 0, [
+      { type: "value_input", a: other.stackTop - 64, b: code?.start ?? 0 },
+      { type: "value_output" },
+      { type: "memref_inout", data: new Uint8Array(64) },
+    ]);
     expect(result(answer)).toBe("TEE_SUCCESS");
     const [, made] = answer.outputs;
-    expect(made?.kind === "value" && made.a > 25_000n).toBe(true);
+    expect(made?.kind === "value" && made.a > 30_000n).toBe(true);
+    expect(image()).toEqual(before);
+    expect(host.tee.deaths).toEqual([]);
   });
 
+  // `npx tsx test/shims/optee/fuzz.ts` makes as many calls as one likes.
   it.each([1, 2, 3])("gets an answer for random words, seed %i", (seed) => {
     const host = tee(["hostile"]);
     const answer = invokeCommand(host.tee, open(host), 1, [

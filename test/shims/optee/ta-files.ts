@@ -32,6 +32,11 @@ export function ta(name: TaName): TaBinary {
   return readTa(readFileSync(file), file);
 }
 
+/** A TA with other flags than its head has. */
+export function withFlags(name: TaName, flags: number): TaBinary {
+  return { ...ta(name), flags };
+}
+
 /** A TEE with these TAs, the first of them its main one. */
 export function teeWith(names: readonly [TaName, ...TaName[]], options: Omit<TeeHostOptions, "tas"> = {}): TeeHost {
   const [first, ...rest] = names;
