@@ -1,17 +1,15 @@
-import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Attr, ObjectType } from "../../../shims/optee/algorithms.ts";
 import { DataFlag, Whence } from "../../../shims/optee/constants.ts";
 import { TeeError } from "../../../shims/optee/results.ts";
 import { FileStore } from "../../../shims/optee/storage/file-store.ts";
-import { type Argument, hex, Probe, room, text, u32, u64, word } from "./probe.ts";
+import { type Argument, Probe, room, text, u32, u64, word } from "./probe.ts";
+import { killWriters } from "./storage-kills.ts";
 import { TA, versionOf } from "./storage-pattern.ts";
 
-const ROOT = path.join(import.meta.dirname, "../../..");
 const { ACCESS_READ, ACCESS_WRITE, ACCESS_WRITE_META, SHARE_READ, SHARE_WRITE, OVERWRITE } = DataFlag;
 const ALL = ACCESS_READ | ACCESS_WRITE | ACCESS_WRITE_META;
 
@@ -250,46 +248,11 @@ describe("the file", () => {
     expect(contents(again, opened(again, "good", ACCESS_READ))).toBe("fine");
   });
 
+  // `npx tsx test/shims/optee/kills.ts 200` kills as often as one likes, and counts.
   it("loses nothing committed and shows nothing half-written, killed at any moment", async () => {
-    let committed = new Map<string, number>();
-    let version = 1;
-    for (let round = 0; round < 25; round++) {
-      const { begun, done } = await killedWriter(version, 150 + ((round * 53) % 120));
-      const store = new FileStore(file(), new Uint8Array(32));
-      expect(store.damage).toBeUndefined();
-      for (const n of done) committed = committed.set(`0${n % 5}`, n);
-      for (const [id, n] of committed) {
-        const data = Buffer.from(store.read({ ta: TA, id })?.data ?? []);
-        const found = data.readUInt32LE(0);
-        // The write that was under way may have come through.
-        const possible = [n, ...begun.filter((candidate) => `0${candidate % 5}` === id && candidate > n)];
-        expect(possible).toContain(found);
-        expect(hex(data)).toBe(hex(versionOf(found).data));
-        committed.set(id, found);
-      }
-      version = Math.max(version, ...begun) + 1;
-    }
-    expect(version).toBeGreaterThan(25);
+    const { kills, committed } = await killWriters(file(), 12, 1);
+    expect(kills).toBe(12);
+    expect(committed).toBeGreaterThan(12);
     expect(existsSync(file())).toBe(true);
   }, 120_000);
 });
-
-/** Starts the writer and kills it after so many milliseconds; what it said. */
-async function killedWriter(start: number, milliseconds: number): Promise<{ begun: number[]; done: number[] }> {
-  const writer = fileURLToPath(new URL("./storage-writer.ts", import.meta.url));
-  const child = spawn(process.execPath, ["--import", "tsx", writer, file(), String(start)], {
-    cwd: ROOT,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let said = "";
-  const ended = new Promise((resolve) => child.once("close", resolve));
-  child.stdout.on("data", (data: Buffer) => {
-    // The clock starts with the first write: until then there is nothing to lose.
-    if (said === "") setTimeout(() => child.kill("SIGKILL"), milliseconds - 140);
-    said += data.toString();
-  });
-  await ended;
-  const numbers = (word: string): number[] =>
-    [...said.matchAll(new RegExp(`^${word} (\\d+)$`, "gm"))].map((match) => Number(match[1]));
-  return { begun: numbers("begin"), done: numbers("done") };
-}
