@@ -26,7 +26,9 @@ bool takeOver(std::string&) { return true; }
   X(helper_phaddw_mmx_x86_64) X(helper_phaddw_xmm_x86_64) X(helper_phaddd_mmx_x86_64) X(helper_phaddd_xmm_x86_64) \
   X(helper_phaddsw_mmx_x86_64) X(helper_phaddsw_xmm_x86_64) X(helper_phsubw_mmx_x86_64) X(helper_phsubw_xmm_x86_64) \
   X(helper_phsubd_mmx_x86_64) X(helper_phsubd_xmm_x86_64) X(helper_phsubsw_mmx_x86_64) X(helper_phsubsw_xmm_x86_64) \
-  X(helper_load_seg_x86_64) X(helper_ljmp_protected_x86_64) X(helper_lcall_protected_x86_64) \
+  X(helper_roundps_xmm_x86_64) X(helper_roundpd_xmm_x86_64) X(helper_roundss_xmm_x86_64) X(helper_roundsd_xmm_x86_64) \
+  X(helper_rcpps_x86_64) X(helper_rcpss_x86_64) X(helper_rsqrtps_x86_64) X(helper_rsqrtss_x86_64) \
+  X(helper_fstenv_x86_64) X(helper_load_seg_x86_64) X(helper_ljmp_protected_x86_64) X(helper_lcall_protected_x86_64) \
   X(helper_lret_protected_x86_64) X(helper_iret_protected_x86_64)
 // clang-format on
 

@@ -23,7 +23,7 @@ namespace offset {
 constexpr size_t ucCpu = 384;
 constexpr size_t cpuEnvPtr = 296;
 constexpr size_t cpuNextBlock = 24, cpuUc = 33192;
-constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
+constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, fpOperand = 752, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
                  mxcsr = 784, xmmRegs = 792;
 constexpr size_t tbPc = 0;
 constexpr size_t tbFlags = 16;
@@ -47,6 +47,8 @@ struct EnvHead {
 static_assert(offsetof(EnvHead, hflags) == 176 && offsetof(EnvHead, cr) == 424, "as in libunicorn 2.0.1");
 
 constexpr uint32_t MXCSR_TRACKED = 0x3d;  // all but denormal operand
+constexpr uint32_t MXCSR_FLUSHED = 0x30;  // underflow and precision, of a result that FTZ made zero
+constexpr uint8_t FLAG_FLUSHED = 0x80;    // what the float routines say of it
 
 struct Env {
   char* p = nullptr;
@@ -65,7 +67,10 @@ struct Env {
   uint32_t& cpuidXlevel() const { return at<uint32_t>(5576); }
   uint64_t& feature(size_t word) const { return at<uint64_t>(5600 + 8 * word); }
   // MXCSR's exception flags live in the state of the float routines, where nothing of libunicorn brings them back from.
-  void mergeMxcsr() const { at<uint32_t>(offset::mxcsr) |= at<uint8_t>(offset::sseFlags) & MXCSR_TRACKED; }
+  void mergeMxcsr() const {
+    uint8_t flags = at<uint8_t>(offset::sseFlags);
+    at<uint32_t>(offset::mxcsr) |= (flags & MXCSR_TRACKED) | (flags & FLAG_FLUSHED ? MXCSR_FLUSHED : 0);
+  }
   char* cpuidModel() const { return p + 6144; }
   // Fields up to here make a thread's context; what follows is the model of the processor.
   static constexpr size_t contextSize = 5536;
