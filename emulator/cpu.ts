@@ -1,6 +1,7 @@
+import { GDT_ENTRIES } from "./descriptors.ts";
 import { TestbedError } from "./errors.ts";
 import type { NativeEngine } from "./native.ts";
-import type { PrivilegedState, SegmentName } from "./privileged.ts";
+import type { PrivilegedState, SegmentName, StateInPlace } from "./privileged.ts";
 
 /** Register numbers: the encoding order of the general registers, then the instruction pointer and the flags. */
 export const Reg = {
@@ -74,12 +75,24 @@ function checkCanonical(value: bigint, name: string): bigint {
   return BigInt.asUintN(64, value);
 }
 
+function noGdtEntry(index: number): TestbedError {
+  return new TestbedError(`there is no GDT entry ${index}: it has ${GDT_ENTRIES}`);
+}
+
 class NativePrivilegedState implements PrivilegedState {
+  readonly inPlace: StateInPlace;
   readonly #engine: NativeEngine;
   readonly #state: BigUint64Array;
-  constructor(engine: NativeEngine, state: BigUint64Array) {
+  readonly #gdt: BigUint64Array;
+
+  constructor(engine: NativeEngine, registers: ArrayBuffer, gdt: Uint8Array) {
     this.#engine = engine;
-    this.#state = state;
+    this.#state = new BigUint64Array(registers);
+    this.#gdt = new BigUint64Array(gdt.buffer, gdt.byteOffset, GDT_ENTRIES);
+    this.inPlace = {
+      words: new Uint32Array(registers),
+      gdt: new Uint32Array(gdt.buffer, gdt.byteOffset, 2 * GDT_ENTRIES),
+    };
   }
   get fsBase(): bigint {
     return this.#state[fsBaseQuad] ?? 0n;
@@ -103,10 +116,13 @@ class NativePrivilegedState implements PrivilegedState {
     return this.#engine.loadSelector(segmentNumbers[segment], selector & 0xffff);
   }
   gdtEntry(index: number): bigint {
-    return this.#engine.gdtEntry(index);
+    const raw = this.#gdt[index];
+    if (raw === undefined) throw noGdtEntry(index);
+    return raw;
   }
   setGdtEntry(index: number, descriptor: bigint): void {
-    this.#engine.setGdtEntry(index, descriptor);
+    if (!(index in this.#gdt)) throw noGdtEntry(index);
+    this.#gdt[index] = descriptor;
   }
   ldtEntry(index: number): bigint {
     return this.#engine.ldtEntry(index);
@@ -138,13 +154,14 @@ export class Cpu {
   readonly stopWords: Uint32Array;
   readonly #stopNumbers: Float64Array;
 
-  constructor(engine: NativeEngine, contextSize: number) {
+  /** @param gdt the frame that holds the GDT */
+  constructor(engine: NativeEngine, contextSize: number, gdt: Uint8Array) {
     this.#engine = engine;
     this.#contextSize = contextSize;
     const registers = engine.registers();
     this.words = new Uint32Array(registers);
     this.#big = new BigUint64Array(registers);
-    this.privileged = new NativePrivilegedState(engine, this.#big);
+    this.privileged = new NativePrivilegedState(engine, registers, gdt);
     const stop = engine.stopBlock();
     this.stopWords = new Uint32Array(stop);
     this.#stopNumbers = new Float64Array(stop);

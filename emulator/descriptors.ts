@@ -36,18 +36,10 @@ const SEG_NOT_PRESENT = 1 << 5;
 const USEABLE = 1 << 6;
 const LM = 1 << 7;
 
-/**
- * Reads the 16-byte `struct user_desc` at a guest address. A guest with the 32-bit structure leaves the `lm` bit
- * undefined; nothing depends on it.
- * @throws MemoryFault when part of it cannot be read
- */
-export function readUserDesc(memory: Pick<Words, "u32">, address: number): UserDesc {
-  const entry_number = memory.u32(address) | 0;
-  const base_addr = memory.u32(address + 4);
-  const limit = memory.u32(address + 8);
-  const flags = memory.u32(address + 12);
+/** A `struct user_desc` from its four words. */
+export function userDescOf(entry_number: number, base_addr: number, limit: number, flags: number): UserDesc {
   return {
-    entry_number,
+    entry_number: entry_number | 0,
     base_addr,
     limit,
     seg_32bit: (flags & SEG_32BIT) !== 0,
@@ -60,6 +52,33 @@ export function readUserDesc(memory: Pick<Words, "u32">, address: number): UserD
   };
 }
 
+/** The fourth word of a `struct user_desc`. */
+function flagsOf(desc: UserDesc): number {
+  return (
+    (desc.seg_32bit ? SEG_32BIT : 0) |
+    ((desc.contents & 3) << CONTENTS_SHIFT) |
+    (desc.read_exec_only ? READ_EXEC_ONLY : 0) |
+    (desc.limit_in_pages ? LIMIT_IN_PAGES : 0) |
+    (desc.seg_not_present ? SEG_NOT_PRESENT : 0) |
+    (desc.useable ? USEABLE : 0) |
+    (desc.lm ? LM : 0)
+  );
+}
+
+/** Whether such a word describes a present 32-bit data segment, as every thread's own is. */
+export function isPresentData(flags: number): boolean {
+  return (flags & (SEG_32BIT | (2 << CONTENTS_SHIFT) | SEG_NOT_PRESENT)) === SEG_32BIT;
+}
+
+/**
+ * Reads the 16-byte `struct user_desc` at a guest address. A guest with the 32-bit structure leaves the `lm` bit
+ * undefined; nothing depends on it.
+ * @throws MemoryFault when part of it cannot be read
+ */
+export function readUserDesc(memory: Pick<Words, "u32">, address: number): UserDesc {
+  return userDescOf(memory.u32(address), memory.u32(address + 4), memory.u32(address + 8), memory.u32(address + 12));
+}
+
 /**
  * Writes all 16 bytes of a `struct user_desc`; the padding bits become zero, as in Linux' answers.
  * @throws MemoryFault when part of it cannot be written
@@ -68,16 +87,7 @@ export function writeUserDesc(memory: Pick<Words, "setU32">, address: number, de
   memory.setU32(address, desc.entry_number >>> 0);
   memory.setU32(address + 4, desc.base_addr);
   memory.setU32(address + 8, desc.limit);
-  memory.setU32(
-    address + 12,
-    (desc.seg_32bit ? SEG_32BIT : 0) |
-      ((desc.contents & 3) << CONTENTS_SHIFT) |
-      (desc.read_exec_only ? READ_EXEC_ONLY : 0) |
-      (desc.limit_in_pages ? LIMIT_IN_PAGES : 0) |
-      (desc.seg_not_present ? SEG_NOT_PRESENT : 0) |
-      (desc.useable ? USEABLE : 0) |
-      (desc.lm ? LM : 0),
-  );
+  memory.setU32(address + 12, flagsOf(desc));
 }
 
 /** `LDT_empty` of asm/desc.h: the documented way to ask for "no segment". Ignores `entry_number` and `lm`. */
@@ -125,40 +135,56 @@ function join(high: number, low: number): bigint {
  * set, long-mode bit clear. Whether an empty description means an empty descriptor is the caller's rule.
  */
 export function toDescriptor(desc: UserDesc): bigint {
-  const base = desc.base_addr;
-  const limit = desc.limit;
-  const high =
+  const { base_addr, limit } = desc;
+  return join(descriptorHigh(base_addr, limit, flagsOf(desc)), descriptorLow(base_addr, limit));
+}
+
+/** The upper word of that descriptor, from the words of the `user_desc`. */
+export function descriptorHigh(base: number, limit: number, flags: number): number {
+  return (
     (base & 0xff000000) |
     ((base >>> 16) & 0xff) |
     (limit & 0xf0000) |
     ACCESSED |
-    (desc.read_exec_only ? 0 : WRITABLE) |
-    ((desc.contents & 3) << TYPE_CONTENTS_SHIFT) |
+    ((flags & READ_EXEC_ONLY) !== 0 ? 0 : WRITABLE) |
+    (((flags >> CONTENTS_SHIFT) & 3) << TYPE_CONTENTS_SHIFT) |
     NOT_SYSTEM |
     (3 << DPL_SHIFT) |
-    (desc.seg_not_present ? 0 : PRESENT) |
-    (desc.useable ? AVAILABLE : 0) |
-    (desc.seg_32bit ? DEFAULT_32 : 0) |
-    (desc.limit_in_pages ? GRANULAR : 0);
-  return join(high, ((base & 0xffff) << 16) | (limit & 0xffff));
+    ((flags & SEG_NOT_PRESENT) !== 0 ? 0 : PRESENT) |
+    ((flags & USEABLE) !== 0 ? AVAILABLE : 0) |
+    ((flags & SEG_32BIT) !== 0 ? DEFAULT_32 : 0) |
+    ((flags & LIMIT_IN_PAGES) !== 0 ? GRANULAR : 0)
+  );
+}
+
+/** Its lower word. */
+export function descriptorLow(base: number, limit: number): number {
+  return ((base & 0xffff) << 16) | (limit & 0xffff);
 }
 
 /** The `user_desc` Linux gives back for a descriptor (`fill_user_desc`, arch/x86/kernel/tls.c). */
 export function fromDescriptor(entry_number: number, raw: bigint): UserDesc {
   const high = highWord(raw);
   const low = lowWord(raw);
-  return {
-    entry_number,
-    base_addr: baseOf(high, low),
-    limit: (high & 0xf0000) | (low & 0xffff),
-    seg_32bit: (high & DEFAULT_32) !== 0,
-    contents: (high >> TYPE_CONTENTS_SHIFT) & 3,
-    read_exec_only: (high & WRITABLE) === 0,
-    limit_in_pages: (high & GRANULAR) !== 0,
-    seg_not_present: (high & PRESENT) === 0,
-    useable: (high & AVAILABLE) !== 0,
-    lm: (high & LONG) !== 0,
-  };
+  return userDescOf(entry_number, baseOf(high, low), limitOf(high, low), userFlagsOf(high));
+}
+
+/** The flags of that `user_desc`, from the descriptor's upper word. */
+export function userFlagsOf(high: number): number {
+  return (
+    ((high & DEFAULT_32) !== 0 ? SEG_32BIT : 0) |
+    (((high >> TYPE_CONTENTS_SHIFT) & 3) << CONTENTS_SHIFT) |
+    ((high & WRITABLE) === 0 ? READ_EXEC_ONLY : 0) |
+    ((high & GRANULAR) !== 0 ? LIMIT_IN_PAGES : 0) |
+    ((high & PRESENT) === 0 ? SEG_NOT_PRESENT : 0) |
+    ((high & AVAILABLE) !== 0 ? USEABLE : 0) |
+    ((high & LONG) !== 0 ? LM : 0)
+  );
+}
+
+/** The limit as it stands in a descriptor. */
+export function limitOf(high: number, low: number): number {
+  return (high & 0xf0000) | (low & 0xffff);
 }
 
 function highWord(raw: bigint): number {
@@ -169,7 +195,8 @@ function lowWord(raw: bigint): number {
   return Number(raw & 0xffffffffn);
 }
 
-function baseOf(high: number, low: number): number {
+/** The base of a descriptor from its words. */
+export function baseOf(high: number, low: number): number {
   return ((high & 0xff000000) | ((high & 0xff) << 16) | (low >>> 16)) >>> 0;
 }
 
@@ -193,7 +220,7 @@ export interface DecodedDescriptor {
 export function decodeDescriptor(raw: bigint): DecodedDescriptor {
   const high = highWord(raw);
   const low = lowWord(raw);
-  const limit = (high & 0xf0000) | (low & 0xffff);
+  const limit = limitOf(high, low);
   const type = (high & NOT_SYSTEM) === 0 ? "system" : (high & CODE) !== 0 ? "code" : "data";
   return {
     base: baseOf(high, low),

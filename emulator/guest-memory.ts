@@ -155,6 +155,27 @@ export class GuestMemory {
     view.setUint32((p & chunkMask) + 4, Math.floor(value / two32), true);
   }
 
+  /** Fills `into` with 32-bit words. */
+  readWords(address: number, into: Uint32Array): void {
+    const { length } = into;
+    const p = address % PAGE_SIZE > PAGE_SIZE - 4 * length ? -1 : this.#locate(address, READ);
+    const view = p < 0 ? this.#slow(address, 4 * length) : this.#physical.chunk(p).view;
+    const at = p < 0 ? 0 : p & chunkMask;
+    for (let word = 0; word < length; word++) into[word] = view.getUint32(at + 4 * word, true);
+  }
+  writeWords(address: number, from: Uint32Array): void {
+    const { length } = from;
+    if (address % PAGE_SIZE > PAGE_SIZE - 4 * length) {
+      const bytes = new DataView(new ArrayBuffer(4 * length));
+      for (let word = 0; word < length; word++) bytes.setUint32(4 * word, from[word] ?? 0, true);
+      this.write(address, new Uint8Array(bytes.buffer));
+      return;
+    }
+    const p = this.#locate(address, WRITE);
+    const { view } = this.#physical.chunk(p);
+    for (let word = 0; word < length; word++) view.setUint32((p & chunkMask) + 4 * word, from[word] ?? 0, true);
+  }
+
   /** Fills `into` from guest memory. */
   read(address: number, into: Uint8Array): void {
     const done = this.readSome(address, into);

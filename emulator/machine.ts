@@ -42,13 +42,14 @@ export class Machine {
 
   constructor(options: MachineOptions = {}, addon: NativeAddon = loadNative()) {
     this.#engine = addon.open(windowBytes);
-    this.cpu = new Cpu(this.#engine, addon.contextSize);
     this.physical = new PhysicalMemory(this.#engine, windowBytes);
+    const gdt = this.physical.bytes(this.#engine.gdtFrame());
+    this.cpu = new Cpu(this.#engine, addon.contextSize, gdt);
     if (options.maxMemory !== undefined) this.physical.limit(options.maxMemory);
     this.#engine.setFsGsBase(options.fsgsbase ?? true);
     if (options.strictSegments) this.#engine.setStrictSegments(true);
     initialGdt(options.gdt ?? "x86_64").forEach((descriptor, index) => {
-      this.#engine.setGdtEntry(index, descriptor);
+      this.cpu.privileged.setGdtEntry(index, descriptor);
     });
   }
 

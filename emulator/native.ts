@@ -60,8 +60,8 @@ export interface NativeEngine {
   setFsGsBase(on: boolean): void;
   setStrictSegments(on: boolean): void;
   enterUser(wide: boolean, cs: number, ss: number): void;
-  gdtEntry(index: number): bigint;
-  setGdtEntry(index: number, descriptor: bigint): void;
+  /** Where the GDT lies: at the start of this frame. */
+  gdtFrame(): number;
   ldtSize(): number;
   resizeLdt(entries: number): boolean;
   ldtEntry(index: number): bigint;

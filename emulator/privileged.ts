@@ -27,4 +27,20 @@ export interface PrivilegedState {
   setLdtEntry(index: number, descriptor: bigint): void;
   /** Entries in the LDT, 0 when there is none, at most 8192. Growing adds empty descriptors; setting 0 drops the table. */
   ldtSize: number;
+  /** The same state in place, for where BigInts cost too much; undefined where a CPU has none to show. */
+  readonly inPlace?: StateInPlace;
 }
+
+/**
+ * What a CPU keeps of its privileged state in memory, as words of 32 bits, low halves first. Writing here is what the setters do,
+ * without their checks.
+ */
+export interface StateInPlace {
+  /** Registers and segment registers; `StateWord` says where. */
+  readonly words: Uint32Array;
+  /** The GDT, two words for each entry. */
+  readonly gdt: Uint32Array;
+}
+
+/** Places in `StateInPlace.words` (emulator/native/layout.h): RIP, and of each segment register selector and base. */
+export const StateWord = { rip: 32, es: 46, ss: 58, ds: 64, fs: 70, fsBase: 72, gs: 76, gsBase: 78 } as const;

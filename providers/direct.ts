@@ -6,6 +6,7 @@ import type { Request } from "./requests.ts";
 /** A Linux kernel on the bare CPU: grants everything and answers as Linux does. */
 export class DirectProvider implements PunchthroughProvider {
   readonly name = "direct";
+  readonly bareLinux = true;
   readonly #platform: Platform;
 
   constructor(platform: Platform) {

@@ -4,6 +4,7 @@ import type { Platform, PlatformCpu } from "./platform.ts";
 import { allowAll, type Decision, type Policy } from "./policy.ts";
 import type { PunchthroughProvider } from "./punchthrough.ts";
 import type { Asker, Outcome, Request, Result } from "./requests.ts";
+import { ShortWay } from "./short-way.ts";
 import { captureState, keepChosen, type TlsState } from "./state.ts";
 import { type DeskToken, type MisuseKind, TokenDesk } from "./token-desk.ts";
 
@@ -44,6 +45,7 @@ export class Gate {
   readonly #policy: Policy;
   readonly #execution: TokenExecution;
   readonly #desk: TokenDesk;
+  readonly #shortWay: ShortWay | undefined;
 
   constructor(options: GateOptions) {
     this.ledger = options.ledger ?? new Ledger();
@@ -55,6 +57,22 @@ export class Gate {
     this.#now = options.now;
     this.#symbolOf = options.symbolOf;
     this.#desk = new TokenDesk((misuse, token, by) => this.#recordMisuse(misuse, token, by));
+    this.#shortWay = this.#openShortWay();
+  }
+
+  /** For ordinary requests in numbers; undefined where somebody has to see each as an object. */
+  get shortWay(): ShortWay | undefined {
+    return this.ledger.watched ? undefined : this.#shortWay;
+  }
+
+  #openShortWay(): ShortWay | undefined {
+    const { cpu, layout } = this.#platform;
+    const { privileged } = cpu;
+    const state = privileged.inPlace;
+    const alone = this.#policy === allowAll && this.#execution === atOnce && this.lifecycle === undefined;
+    if (!alone || this.#symbolOf !== undefined || layout !== "x86_64" || state === undefined) return undefined;
+    if (this.#provider.bareLinux !== true) return undefined;
+    return new ShortWay({ privileged, state, ledger: this.ledger, provider: this.provider, now: this.#now });
   }
 
   /** The provider's name. */

@@ -1,3 +1,4 @@
+import { LedgerRows } from "./ledger-rows.ts";
 import type { Asker, Outcome, Request } from "./requests.ts";
 import type { TlsState } from "./state.ts";
 import type { MisuseKind } from "./token-desk.ts";
@@ -30,10 +31,14 @@ export type LedgerListener = (record: LedgerRecord) => void;
 /** The records of one run, in order. */
 export class Ledger {
   readonly #keep: number;
-  #records: LedgerRecord[] = [];
+  /** Records, or undefined where a row of `rows` has it. */
+  readonly #records: (LedgerRecord | undefined)[] = [];
+  /** Where the next one goes, once there are as many as are kept. */
   #oldest = 0;
   #listeners: readonly LedgerListener[] = [];
   #sequence = 0;
+  /** For records without objects: `nextRow` says which row is to be filled. */
+  readonly rows = new LedgerRows();
 
   /** @param keep how many of the last records to keep: 0 for none, Infinity for all */
   constructor(keep = Number.POSITIVE_INFINITY) {
@@ -45,18 +50,36 @@ export class Ledger {
     return this.#keep > 0 || this.#listeners.length > 0;
   }
 
+  /** Whether somebody wants to see each record as it is made. */
+  get watched(): boolean {
+    return this.#listeners.length > 0;
+  }
+
   /** The number for the next record; to be taken also where none is made. */
   nextSequence(): number {
     return this.#sequence++;
   }
 
   append(record: LedgerRecord): void {
-    if (this.#records.length < this.#keep) this.#records.push(record);
-    else if (this.#keep > 0) {
-      this.#records[this.#oldest] = record;
-      this.#oldest = (this.#oldest + 1) % this.#keep;
-    }
+    if (this.#keep > 0) this.rows.clear(this.#put(record));
     for (const listener of this.#listeners) listener(record);
+  }
+
+  /** The row for the next record, which nobody hears of; -1 where none are kept. */
+  nextRow(): number {
+    return this.#keep > 0 ? this.#put(undefined) : -1;
+  }
+
+  #put(record: LedgerRecord | undefined): number {
+    const { length } = this.#records;
+    if (length < this.#keep) {
+      this.#records.push(record);
+      return length;
+    }
+    const at = this.#oldest;
+    this.#records[at] = record;
+    this.#oldest = at + 1 === this.#keep ? 0 : at + 1;
+    return at;
   }
 
   /** Calls `listener` with each record from now on; the function returned ends that. */
@@ -69,6 +92,7 @@ export class Ledger {
 
   /** The records kept, oldest first. */
   records(): LedgerRecord[] {
-    return [...this.#records.slice(this.#oldest), ...this.#records.slice(0, this.#oldest)];
+    const all = this.#records.map((record, row) => record ?? this.rows.record(row));
+    return [...all.slice(this.#oldest), ...all.slice(0, this.#oldest)].filter((record) => record !== undefined);
   }
 }

@@ -17,7 +17,7 @@ import type { PlatformCpu } from "./platform.ts";
 import type { Request, Result } from "./requests.ts";
 
 /** TASK_SIZE_MAX with four-level page tables, arch/x86/include/asm/page_64_types.h. Exclusive. */
-const TASK_SIZE_MAX = 0x7ffffffff000n;
+export const TASK_SIZE_MAX = 0x7ffffffff000n;
 /** asm/ldt.h. */
 const LDT_ENTRIES = 8192;
 

@@ -18,6 +18,8 @@ export interface PunchthroughProvider {
   readonly lifecycle?: Lifecycle | undefined;
   /** Answers as LiteBox does where that differs from Linux; what LiteBox' shim does not expect is a `HostPanic`. */
   readonly asLitebox?: boolean;
+  /** Grants everything and carries it out on the CPU itself as Linux does, so that the gate may do that in place. */
+  readonly bareLinux?: boolean;
   /** Base 0 in the CPU is no loss: the first access through it faults, and the platform writes the stored base again. */
   readonly repairsZeroBase?: boolean;
   /** The CPU of a guest thread as a shim is to see it; the real one where this is missing. */

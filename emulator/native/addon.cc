@@ -126,24 +126,9 @@ CALL(setStrictSegments) {
   return nullptr;
 }
 
-CALL(gdtEntry) {
+CALL(gdtFrame) {
   BEGIN
-  uint32_t index = c.u32(0);
-  CHECK
-  if (index >= 16) c.fail("the GDT has 16 entries");
-  CHECK
-  return c.toBigInt(c.engine().gdt()[index]);
-}
-
-CALL(setGdtEntry) {
-  BEGIN
-  uint32_t index = c.u32(0);
-  uint64_t v = c.big(1);
-  CHECK
-  if (index >= 16) c.fail("the GDT has 16 entries");
-  CHECK
-  c.engine().gdt()[index] = v;
-  return nullptr;
+  return c.toNumber(c.engine().gdtFrame());
 }
 
 CALL(ldtSize) {
@@ -254,7 +239,7 @@ napi_value open(napi_env env, napi_callback_info info) {
       METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
       METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
       METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(kernelGsBase), METHOD(setKernelGsBase),
-      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(setStrictSegments), METHOD(gdtEntry), METHOD(setGdtEntry),
+      METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(setStrictSegments), METHOD(gdtFrame),
       METHOD(ldtSize),
       METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
       METHOD(fxrstor)};

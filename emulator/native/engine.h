@@ -73,6 +73,7 @@ class Engine {
   void updateShape();
   bool strict() const { return strict_; }
   uint64_t* gdt();
+  uint32_t gdtFrame() const { return gdtFrame_; }
   uint64_t* ldtEntry(uint32_t index);  // of the active space; grows nothing
   bool resizeLdt(uint32_t entries);
   void save(Context& c);

@@ -348,8 +348,13 @@ export class Task {
     return -errno;
   }
 
+  /** Name of the call in progress; empty where it has no row. */
+  get callName(): string {
+    return this.plan?.row.name ?? "";
+  }
+
   /** Asks the gate on behalf of the call in progress, or of what `call` names. */
-  punch(request: Request, call: string = this.plan?.row.name ?? ""): Outcome {
+  punch(request: Request, call: string = this.callName): Outcome {
     return this.kernel.gate.punchThrough(request, { thread: this.tid, pc: this.cpu.regBig(Reg.rip), call });
   }
 }

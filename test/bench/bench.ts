@@ -8,10 +8,13 @@ import { existsSync } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { type LedgerCost, ledgerCost } from "./ledger.ts";
 import { type Arch, measure, median, type Runner, runners } from "./runners.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const TIMEOUT_MS = 60_000;
+/** How many times as much a TLS call may cost with the ledger as without it. */
+const LEDGER_MAY_BE = 1.3;
 
 /** `calls`: divides the cost into nanoseconds a call. `mayBe`: how many times qemu-user's cost the project allows itself. */
 interface Case {
@@ -64,7 +67,7 @@ const { values: options } = parseArgs({
 if (options.help) {
   process.stdout.write(
     "usage: npm run bench -- [--only NAME] [--runs N] [--arch x86_64|i386] [--without RUNNER,…] [--json]\n" +
-      `cases: hello ${CASES.map((c) => c.name).join(" ")}\nrunners: native qemu plain stock shimbed\n`,
+      `cases: hello ledger ${CASES.map((c) => c.name).join(" ")}\nrunners: native qemu plain stock shimbed\n`,
   );
   process.exit(0);
 }
@@ -121,6 +124,7 @@ function take(name: string, arch: Arch, startUp: ReadonlyMap<string, number>): R
 }
 
 const results: Result[] = [];
+const ledgers: LedgerCost[] = [];
 const node = median(
   Array.from({ length: Math.max(5, runs) }, () => {
     const cost = measure([process.execPath, "-e", "1"], TIMEOUT_MS);
@@ -132,11 +136,14 @@ for (const arch of archs) {
   if (!options.only || "hello".includes(options.only)) results.push(...hello);
   const startUp = new Map(hello.flatMap((r) => (r.total === undefined ? [] : [[r.runner, r.total] as const])));
   for (const c of chosen) if (existsSync(guest(c.name, arch))) results.push(...take(c.name, arch, startUp));
+  if (options.only && !"ledger".includes(options.only)) continue;
+  const tls = CASES.find(({ name }) => name === (arch === "x86_64" ? "arch_prctl" : "thread_area"));
+  if (tls?.calls !== undefined) ledgers.push(ledgerCost(guest(tls.name, arch), arch, tls.calls, runs));
 }
 
 if (options.json) {
   const machine = { cpu: os.cpus()[0]?.model.trim(), kernel: os.release(), node: process.version };
-  process.stdout.write(`${JSON.stringify({ machine, runs, nodeStartUp: node, results }, null, 1)}\n`);
+  process.stdout.write(`${JSON.stringify({ machine, runs, nodeStartUp: node, results, ledgers }, null, 1)}\n`);
 } else {
   print();
 }
@@ -194,6 +201,13 @@ function print(): void {
       r.runner === "shimbed" ? ` (${((r.total ?? 0) / node).toFixed(2)}× node, aim 1.5×; memory aim 80 MiB)` : "";
     process.stdout.write(
       `start-up ${r.arch} ${r.runner}: ${r.total?.toFixed(1)} ms, peak ${r.peak?.toFixed(1)} MiB${limits}\n`,
+    );
+  }
+  for (const { arch, off, on } of ledgers) {
+    const aim = on / off <= LEDGER_MAY_BE ? "met" : "missed";
+    process.stdout.write(
+      `ledger ${arch}: a TLS call costs ${off.toFixed(0)} ns without it, ${on.toFixed(0)} ns with it: ` +
+        `${(on / off).toFixed(2)}× (aim ${LEDGER_MAY_BE}×: ${aim})\n`,
     );
   }
   for (const r of results.filter((r) => r.problem !== undefined)) {

@@ -48,12 +48,20 @@ const archPrctlArgument: Kind = {
 function setBase(task: Task, kind: "SetFsBase" | "SetGsBase", value: number): number {
   const refused = unlessTlsBase(task, kind === "SetFsBase" ? "FS" : "GS", value);
   if (refused !== 0) return refused;
+  const short = task.kernel.gate.shortWay;
+  if (short?.setBase(kind === "SetFsBase" ? "fs" : "gs", value, task.tid, task.callName)) return 0;
   const address = task.kernel.gate.asLitebox ? task.cpu.regBig(task.abi.args[1]) : BigInt(value);
   const outcome = task.punch({ kind, address });
   return outcome.kind === "ok" ? 0 : tlsErrno(task, outcome);
 }
 
 function getBase(task: Task, kind: "GetFsBase" | "GetGsBase", to: number): number {
+  const segment = kind === "GetFsBase" ? "fs" : "gs";
+  const base = task.kernel.gate.shortWay?.getBase(segment, task.tid, task.callName);
+  if (base !== undefined) {
+    task.memory.setNum64(to, base);
+    return 0;
+  }
   const outcome = task.punch({ kind });
   if (outcome.kind !== "ok") return tlsErrno(task, outcome);
   task.memory.setU64(to, outcome.value);
@@ -103,6 +111,11 @@ function isTlsDescriptor(desc: UserDesc): boolean {
 /** set_thread_area(2) of i386 and of i386 calls on x86-64 (arch/x86/kernel/tls.c). */
 function setThreadArea(task: Task, pointerToDesc: number): number {
   const { memory } = task;
+  const short = task.kernel.gate.shortWay;
+  if (short !== undefined) {
+    memory.readWords(pointerToDesc, short.desc);
+    if (short.setThreadArea(task.tid, task.callName)) return 0;
+  }
   const desc = readUserDesc(memory, pointerToDesc);
   // Linux tells the number of a free entry before it sets the entry: where it cannot, nothing has changed.
   if (desc.entry_number === -1 && isTlsDescriptor(desc)) memory.setU32(pointerToDesc, desc.entry_number >>> 0);
@@ -116,6 +129,11 @@ function setThreadArea(task: Task, pointerToDesc: number): number {
 function getThreadArea(task: Task, pointerToDesc: number): number {
   const { memory } = task;
   const entry_number = memory.i32(pointerToDesc);
+  const short = task.kernel.gate.shortWay;
+  if (short?.getThreadArea(entry_number, task.tid, task.callName)) {
+    memory.writeWords(pointerToDesc, short.desc);
+    return 0;
+  }
   const outcome = task.punch({ kind: "GetThreadArea", entry_number });
   if (outcome.kind !== "ok") return tlsErrno(task, outcome);
   if (outcome.desc !== undefined) writeUserDesc(memory, pointerToDesc, outcome.desc);
