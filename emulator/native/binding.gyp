@@ -10,6 +10,7 @@
       "-Wl,--wrap=gen_intermediate_code_x86_64",
       "-Wl,--wrap=cpu_ldub_code_x86_64",
       "-Wl,--wrap=helper_sysenter_x86_64",
+      "-Wl,--wrap=helper_cpuid_x86_64",
       "-Wl,--wrap=cpu_get_tsc_x86_64",
       "-Wl,--wrap=cpu_exec_x86_64",
       "-Wl,--wrap=abort",

@@ -195,8 +195,7 @@ void Engine::sweepStaleCode() {
   internals::flushTlb(cpu);
 }
 
-void Engine::beforeWrite(uint32_t frame) {
-  if (!physical->hasCode(frame)) return;
+void Engine::dropCode(uint32_t frame) {
   internals::dropTranslations(uc, uint64_t(frame) * PAGE);
   physical->setCode(frame, false);
   internals::flushTlb(cpu);
@@ -227,6 +226,12 @@ uint64_t* Engine::ldtEntry(uint32_t index) {
 }
 
 // ---- the TLB
+
+// A copy-on-write page has another frame now.
+void Engine::pageMoved(uint64_t address) {
+  internals::flushTlbPage(cpu, address & ~(PAGE - 1));
+  stop.generation++;
+}
 
 bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
   uint64_t page = address & ~(PAGE - 1);
@@ -321,6 +326,14 @@ void Engine::onSyscallInstruction(uint32_t addend) {
   syscallTf_ = h.eflags & FLAG_TF;
   h.eflags &= ~FLAG_TF;
   stopWith(SYSCALL);
+}
+
+bool Engine::onCpuidInstruction() {
+  const Decoded& d = ownInstructionAt(env.head().eip);
+  if (d.verdict != Verdict::repString) return false;
+  // The block goes on with the next instruction, unless there is a reason to look around first.
+  if (repString(d) != Repeated::done) internals::exitBlock(cpu);
+  return true;
 }
 
 void Engine::onSysenter(uint32_t) { stopWith(SYSENTER); }

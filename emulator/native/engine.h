@@ -59,7 +59,13 @@ class Engine {
   // After any change of mappings: drops what the CPU cached and tells TypeScript to drop what it cached.
   void changed(Space& s, uint64_t start = 0, uint64_t end = ~uint64_t(0));
   // A frame is about to be written from outside the CPU.
-  void beforeWrite(uint32_t frame);
+  // True when code was translated from it, which is dropped.
+  bool beforeWrite(uint32_t frame) {
+    if (!physical->hasCode(frame)) return false;
+    dropCode(frame);
+    return true;
+  }
+  void dropCode(uint32_t frame);
   void sweepStaleCode();
 
   uint64_t flags();
@@ -92,12 +98,17 @@ class Engine {
   bool fill(CPUState* cs, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr);
   int prepareTranslation(const char* tb, int maxInstructions);
   void onSyscallInstruction(uint32_t addend);
+  // Where the translator was shown a cpuid: true when the instruction is another one and is done.
+  bool onCpuidInstruction();
   void onSysenter(uint32_t addend);
   void onAbort();
   uint64_t readTsc();
   int patchedByte(uint64_t address) const {
-    uint64_t i = address - patch_.address;
-    return i < patch_.length ? patch_.bytes[i] : -1;
+    for (uint32_t p = 0; p < patchCount_; p++) {
+      uint64_t i = address - patches_[p].address;
+      if (i < patches_[p].length) return patches_[p].bytes[i];
+    }
+    return -1;
   }
   bool interruptPending() const { return interruptRequested_; }
   bool running() const { return running_; }
@@ -113,8 +124,17 @@ class Engine {
   static void onBlock(uc_engine*, uint64_t address, uint32_t size, void* self);
   void stopWith(StopKind kind);
   void stopException(uint32_t vector, uint32_t errorCode);
+  // Physical address of a byte that the engine itself reads or writes for the guest, or a Miss.
+  int64_t reach(uint64_t address, Access access) {
+    uint32_t changes = active_->changes;
+    int64_t at = active_->translate(address, access);
+    if (active_->changes != changes) pageMoved(address);
+    return at;
+  }
+  void pageMoved(uint64_t address);
   Decoded instructionAt(uint64_t rip);
-  void patchInstruction(uint64_t at, const Decoded& d, Width width);
+  const Decoded& ownInstructionAt(uint64_t rip);
+  void patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace);
   void refineStop();
   void pageFault(uint64_t address, int access, int64_t miss);
   bool ownInstruction();
@@ -122,7 +142,8 @@ class Engine {
   bool checkSegments(const Decoded& d);
   bool checkAccess(int segment, uint64_t offset, uint64_t size, Access access);
   void runAlone();
-  void repString(const Decoded& d);
+  enum class Repeated { done, codeWritten, more, stopped };
+  Repeated repString(const Decoded& d);
   uint64_t effectiveAddress(const Decoded& d);
   bool storeGuest(uint64_t address, const void* from, uint32_t size);
   void setSegment(int segment, uint16_t selector, uint64_t descriptor);
@@ -142,13 +163,23 @@ class Engine {
   bool syscallTf_ = false;  // TF was set when `syscall` ran
   std::atomic<bool> interruptRequested_{false};
   uc_hook intrHook_ = 0, invalidHook_ = 0, blockHook_ = 0;
-  // What the translator is shown instead of the last instruction of the block it is at.
-  struct {
+  // What the translator is shown instead of some instructions of the block it is at.
+  struct Patch {
     uint64_t address;
     uint8_t bytes[15];
     uint8_t length;
-  } patch_{};
+  };
+  Patch patches_[8];
+  uint32_t patchCount_ = 0;
   uint32_t fills_ = 0;
+  // Instructions that the engine carries out, as last seen at their addresses.
+  struct OwnInstruction {
+    uint64_t linear = ~uint64_t(0);
+    Width width{};
+    uint8_t bytes[15];
+    Decoded decoded;
+  };
+  OwnInstruction own_[64];
 };
 
 inline Width codeWidth(uint32_t hflags) {

@@ -2,6 +2,7 @@
 // another one.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "engine.h"
 
@@ -24,6 +25,25 @@ Decoded Engine::instructionAt(uint64_t rip) {
     have += n;
   }
   return decode(bytes, have, width);
+}
+
+// As instructionAt, remembered for as long as its bytes are the same.
+const Decoded& Engine::ownInstructionAt(uint64_t rip) {
+  EnvHead& h = env.head();
+  Width width = codeWidth(h.hflags);
+  uint64_t linear = width == Width::code64 ? rip : uint32_t(rip + h.segs[CS].base);
+  OwnInstruction& own = own_[(linear ^ linear >> 6) % std::size(own_)];
+  int64_t at = active_ ? active_->translate(linear, FETCH) : int64_t(UNMAPPED);
+  bool whole = at >= 0 && PAGE - (linear & (PAGE - 1)) >= sizeof own.bytes;
+  if (whole && own.linear == linear && own.width == width &&
+      std::memcmp(physical->base() + at, own.bytes, own.decoded.length) == 0) {
+    return own.decoded;
+  }
+  own.decoded = instructionAt(rip);
+  own.linear = whole && own.decoded.length ? linear : ~uint64_t(0);
+  own.width = width;
+  if (whole) std::memcpy(own.bytes, physical->base() + at, sizeof own.bytes);
+  return own.decoded;
 }
 
 namespace {
@@ -81,7 +101,7 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
   uint32_t first = uint32_t(std::min<uint64_t>(size, PAGE - (address & (PAGE - 1))));
   for (int part = 0; part < (first < size ? 2 : 1); part++) {
     uint64_t a = address + (part ? first : 0);
-    at[part] = active_->translate(a, WRITE);
+    at[part] = reach(a, WRITE);
     if (at[part] < 0) {
       pageFault(a, WRITE, at[part]);
       uc_emu_stop(uc);
@@ -99,7 +119,7 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
 // stopped the run.
 bool Engine::ownInstruction() {
   EnvHead& h = env.head();
-  Decoded d = instructionAt(h.eip);
+  const Decoded& d = ownInstructionAt(h.eip);
   if (needsCheck(d, h.hflags)) {
     checkedAt_ = h.eip;
     if (!checkSegments(d)) return true;

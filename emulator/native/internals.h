@@ -21,6 +21,8 @@ void nextBlockAlone(CPUState* cpu);
 void forgetAlone(CPUState* cpu);
 // Drops all code translated from the physical page.
 void dropTranslations(uc_engine* uc, uint64_t physicalPage);
+// Ends the block; the run goes on where EIP is.
+[[noreturn]] void exitBlock(CPUState* cpu);
 // Ends the run at the instruction that was executing; registers and flags are those before it.
 [[noreturn]] void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr);
 

@@ -9,8 +9,7 @@
 namespace shimbed {
 
 namespace {
-constexpr uint64_t RWX = 7, PRESENT = 8, COW = 16, SHARED = 32;
-constexpr int FRAME_SHIFT = 8;
+constexpr uint64_t RWX = 7;
 
 void* reserve(uint64_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -83,7 +82,8 @@ void Space::freeTable(Table* t, int level) {
 
 Space::Entry* Space::walk(uint64_t address, bool create) {
   uint64_t leafPage = address >> 21;
-  if (leafPage != lastPage_ || !lastLeaf_) {
+  Leaf& leaf = leaves_[leafPage % LEAVES];
+  if (leaf.page != leafPage) {
     Table* t = root_;
     for (int shift = 39; shift > 12; shift -= 9) {
       uint64_t& s = t->slot[(address >> shift) & 511];
@@ -94,10 +94,9 @@ Space::Entry* Space::walk(uint64_t address, bool create) {
       }
       t = reinterpret_cast<Table*>(s);
     }
-    lastPage_ = leafPage;
-    lastLeaf_ = t->slot;
+    leaf = {leafPage, t->slot};
   }
-  return lastLeaf_ + ((address >> 12) & 511);
+  return leaf.entries + ((address >> 12) & 511);
 }
 
 // Calls f(entry, address) for every entry in [start, end) whose table exists, skipping the empty parts of the tree.
@@ -329,7 +328,7 @@ bool Space::install(uint64_t address, uint32_t frame) {
   return true;
 }
 
-int64_t Space::translate(uint64_t address, Access access) {
+int64_t Space::translateSlowly(uint64_t address, Access access) {
   if (address >= limit_) return UNMAPPED;
   Entry* e = walk(address, false);
   if (!e || !(*e & PRESENT)) {

@@ -94,7 +94,19 @@ class Space {
   std::map<uint64_t, Region>::const_iterator regionAt(uint64_t address) const;
 
   // Physical address of the byte, faulting memory in as the CPU would; a Miss when it can't.
-  int64_t translate(uint64_t address, Access access);
+  int64_t translate(uint64_t address, Access access) {
+    int64_t at = translateQuickly(address, access);
+    return at >= 0 ? at : translateSlowly(address, access);
+  }
+  // As translate, where nothing has to change for it; else a negative number.
+  int64_t translateQuickly(uint64_t address, Access access) const {
+    const Leaf& leaf = leaves_[(address >> 21) % LEAVES];
+    if (leaf.page != address >> 21) return -1;
+    Entry e = leaf.entries[(address >> 12) & 511];
+    Entry needed = PRESENT | (access == WRITE ? PROT_W : access == FETCH ? PROT_X : PROT_R);
+    if ((e & (needed | (access == WRITE ? COW : 0))) != needed) return -1;
+    return int64_t(e >> FRAME_SHIFT << 12 | (address & (PAGE - 1)));
+  }
   // The page entry as it stands, for residency questions.
   bool resident(uint64_t address) const;
   // Rights of a page after a successful translate, for the TLB: PROT bits, without W while a write must come here first.
@@ -107,10 +119,13 @@ class Space {
   std::vector<uint32_t> ldtFrames;
 
  private:
-  using Entry = uint64_t;  // frame << 8 | flags
+  using Entry = uint64_t;  // frame << FRAME_SHIFT | flags | PROT bits
+  static constexpr Entry PRESENT = 8, COW = 16, SHARED = 32;
+  static constexpr int FRAME_SHIFT = 8;
   struct Table {
     uint64_t slot[512];  // addresses of tables above the last level, entries in it
   };
+  int64_t translateSlowly(uint64_t address, Access access);
   Entry* walk(uint64_t address, bool create);
   template <typename F>
   void forEach(uint64_t start, uint64_t end, F f);
@@ -129,8 +144,13 @@ class Space {
   uint64_t resident_ = 0;
   // What the last search has shown: no gap of searchLength_ bytes lies in [searchTop_, searchHigh_).
   uint64_t searchHigh_ = 0, searchTop_ = 0, searchLength_ = 0;
-  uint64_t lastPage_ = ~uint64_t(0);
-  Entry* lastLeaf_ = nullptr;
+  // Tables of the last level as last walked to, by the low bits of what they cover; a table stays until its space ends.
+  struct Leaf {
+    uint64_t page = ~uint64_t(0);
+    Entry* entries = nullptr;
+  };
+  static constexpr unsigned LEAVES = 16;
+  Leaf leaves_[LEAVES];
 };
 
 }  // namespace shimbed

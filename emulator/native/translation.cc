@@ -1,5 +1,6 @@
 // What libunicorn's translator is shown of the guest's code.
 #include <cstring>
+#include <iterator>
 
 #include "engine.h"
 
@@ -8,7 +9,7 @@ namespace shimbed {
 // Looks through the block that is about to be translated and decides how many instructions it may have: it ends with
 // the first one that needs a patch, and before one that reaches into the next page, where a fetch may fault.
 int Engine::prepareTranslation(const char* tb, int maxInstructions) {
-  patch_.length = 0;
+  patchCount_ = 0;
   if (!active_) return maxInstructions;
   uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
   uint32_t flags = *reinterpret_cast<const uint32_t*>(tb + offset::tbFlags);
@@ -32,7 +33,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       std::memcpy(window + left, physical->base() + next, 15);
       d = decode(window, left + 15, width);
       if (checks && d.length && needsCheck(d, flags)) d.verdict = Verdict::checked;
-      if (d.verdict != Verdict::fine) patchInstruction(pc, d, width);
+      patchInstruction(pc, d, width, false);
       return 1;
     }
     if (!d.length) return count + 1;  // too long: the translator raises #GP itself
@@ -40,8 +41,10 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       d.verdict = Verdict::checked;
       d.endsBlock = true;
     }
-    if (d.verdict != Verdict::fine) patchInstruction(pc, d, width);
-    if (d.endsBlock) return count + 1;
+    // A trap or a check after each element of a string needs to leave the translated code.
+    bool inPlace = d.verdict == Verdict::repString && !strict_ && !(flags & FLAG_TF);
+    patchInstruction(pc, d, width, inPlace);
+    if (d.endsBlock && (!inPlace || patchCount_ == std::size(patches_))) return count + 1;
     pc += d.length;
     bytes += d.length;
     left -= d.length;
@@ -49,29 +52,41 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   return maxInstructions;
 }
 
-void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width) {
+void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace) {
+  if (d.verdict == Verdict::fine) return;
+  Patch& patch = patches_[patchCount_++];
   switch (d.verdict) {
     case Verdict::fine: break;
     // In 64-bit code one byte is enough (`push es`), so that the next page is not asked for.
     case Verdict::undefined:
-      if (width == Width::code64) patch_ = {at, {0x06, 0}, 1};
-      else patch_ = {at, {0x0f, 0x0b}, 2};
+      if (width == Width::code64) patch = {at, {0x06, 0}, 1};
+      else patch = {at, {0x0f, 0x0b}, 2};
       break;
-    case Verdict::privileged: patch_ = {at, {0xf4, 0}, 1}; break;
+    case Verdict::privileged: patch = {at, {0xf4, 0}, 1}; break;
     case Verdict::rewrite:
-      patch_.address = at;
-      patch_.length = d.length;
-      std::memcpy(patch_.bytes, d.patch, sizeof patch_.bytes);
+      patch.address = at;
+      patch.length = d.length;
+      std::memcpy(patch.bytes, d.patch, sizeof patch.bytes);
       break;
     case Verdict::checked:
       if (d.length == 1 && (at & (PAGE - 1)) == PAGE - 1) {
-        patch_ = {at, {0xf4, 0}, 1};  // the next page must not be asked for; onInterrupt
+        patch = {at, {0xf4, 0}, 1};  // the next page must not be asked for; onInterrupt
         break;
       }
       [[fallthrough]];
     case Verdict::repString:
+      // After cpuid the translated code goes on with the next instruction, after syscall it is left.
+      if (inPlace) {
+        patch.address = at;
+        patch.length = d.length;
+        std::memset(patch.bytes, 0x3e, sizeof patch.bytes);  // DS prefixes, without effect
+        patch.bytes[d.length - 2] = 0x0f;
+        patch.bytes[d.length - 1] = 0xa2;
+        break;
+      }
+      [[fallthrough]];
     case Verdict::storeMxcsr:
-    case Verdict::writeBase: patch_ = {at, {0x0f, 0x05}, 2}; break;
+    case Verdict::writeBase: patch = {at, {0x0f, 0x05}, 2}; break;
   }
 }
 

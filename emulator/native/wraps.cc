@@ -24,6 +24,7 @@ void __real_gen_intermediate_code_x86_64(CPUState*, char* tb, int maxInstruction
 uint32_t __real_cpu_ldub_code_x86_64(void* env, uint64_t address);
 void __real_helper_syscall_x86_64(void* env, int addend);
 void __real_helper_sysenter_x86_64(void* env, int addend);
+void __real_helper_cpuid_x86_64(void* env);
 uint64_t __real_cpu_get_tsc_x86_64(void* env);
 int __real_cpu_exec_x86_64(uc_engine*, CPUState*);
 void __real_helper_fxsave_x86_64(char* env, uint64_t address);
@@ -67,6 +68,11 @@ void __wrap_helper_syscall_x86_64(void* env, int addend) {
 void __wrap_helper_sysenter_x86_64(void* env, int addend) {
   if (Engine* e = currentEngine()) e->onSysenter(uint32_t(addend));
   else __real_helper_sysenter_x86_64(env, addend);
+}
+
+void __wrap_helper_cpuid_x86_64(void* env) {
+  Engine* e = currentEngine();
+  if (!e || !e->onCpuidInstruction()) __real_helper_cpuid_x86_64(env);
 }
 
 uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
@@ -156,6 +162,7 @@ uint32_t& nextBlock(CPUState* cpu) { return *reinterpret_cast<uint32_t*>(reinter
 }  // namespace
 void nextBlockAlone(CPUState* cpu) { nextBlock(cpu) = 1; }
 void forgetAlone(CPUState* cpu) { nextBlock(cpu) = 0xffffffffu; }
+void exitBlock(CPUState* cpu) { cpu_loop_exit_x86_64(cpu); }
 void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr) {
   uc_emu_stop(uc);
   if (retaddr) cpu_restore_state_x86_64(cpu, retaddr, true);

@@ -333,6 +333,30 @@ describe("rep movs and rep stos", () => {
     expect(runGuest(g)).toMatchObject({ vector: 6 });
     expect(g.cpu.reg(Reg.rbx)).toBe(2);
   });
+  test("the rest of the block is what a copy over it left there", () => {
+    const code = assemble(64, "mov ecx, 5; rep movsb; mov ebx, 1; ud2", DATA);
+    const g = guest(64, `mov rsi, ${DATA + 0x100}; mov rdi, ${DATA + 7}; mov eax, ${DATA}; jmp rax`);
+    g.space.protect(DATA, 0x1000, 7);
+    g.space.memory.write(DATA, code);
+    g.space.memory.write(DATA + 0x100, hex("bb 02000000"));
+    expect(runGuest(g)).toMatchObject({ vector: 6 });
+    expect(g.cpu.reg(Reg.rbx)).toBe(2);
+  });
+  test.each([
+    ["rep stosb", "mov al, 7; mov ecx, 16; rep stosb", 7],
+    ["rep movsb that repeats a byte", "mov esi, edi; inc edi; mov ecx, 16; rep movsb", 7],
+    ["stmxcsr", "stmxcsr [rdi]", 0x1f],
+  ])("a page that %s makes private to the child of a fork is read in its new place", (_, instructions, second) => {
+    const g = guest(64, `mov edi, ${DATA}; mov dl, [rdi]; ${instructions}; movzx ebx, byte ptr [${DATA + 1}]; ud2`);
+    g.space.memory.fill(DATA, 0x1000, 0x55);
+    g.space.memory.setU8(DATA, 7);
+    const child = g.space.fork();
+    g.machine.activate(child);
+    expect(runGuest(g)).toMatchObject({ vector: 6 });
+    expect(g.cpu.reg(Reg.rbx)).toBe(second);
+    expect(child.memory.u8(DATA + 1)).toBe(second);
+    expect(g.space.memory.u8(DATA + 1)).toBe(0x55);
+  });
   test("a long one can be counted and interrupted", () => {
     const g = guest(64, `mov edi, 0x10000000; mov ecx, 0x800000; mov al, 1; rep stosb; ud2`);
     g.space.map(0x10000000, 0x800000, 3);
