@@ -26,7 +26,7 @@ export function checkExit(run: Observed, code: number): Verdict {
 export function checkKilled(run: Observed, signal: string): Verdict {
   const { end } = run;
   const pass = end.kind === "ended" && end.status.kind === "killed" && signalName(end.status.signal) === signal;
-  const at = run.events.findIndex((event) => event.kind === "signal");
+  const at = run.events.findLastIndex((event) => event.kind === "signal");
   return {
     pass,
     headline: `expected ${signal} ${pass ? "not " : ""}to kill the guest, but it ${endText(end)}`,

@@ -95,8 +95,6 @@ export function parseStrace(text: string): Step[] {
   const threads = new Map<string, number>();
   const waiting = new Map<string, string>();
   const tls = new Map<string, StepTls>();
-  /** Threads of a process, whose end the shim does not tell of. */
-  const within = new Set<string>();
   const number = (pid: string): number => {
     const known = threads.get(pid) ?? threads.size + 1;
     threads.set(pid, known);
@@ -116,7 +114,7 @@ export function parseStrace(text: string): Step[] {
     const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest)?.[1];
     const whole = resumed === undefined ? rest : (waiting.get(pid) ?? "") + resumed;
     waiting.delete(pid);
-    if ((first && whole.startsWith("execve(")) || (within.has(pid) && whole.startsWith("+++"))) continue;
+    if (first && whole.startsWith("execve(")) continue;
     const step = stepOf(thread, whole);
     const before = tls.get(pid) ?? NO_TLS;
     const after = tlsAfter(whole, before);
@@ -124,7 +122,6 @@ export function parseStrace(text: string): Step[] {
     const [, child] = /^(?:clone|clone3|fork|vfork)\(.*\) += (\d+)$/.exec(whole) ?? [];
     if (child !== undefined) {
       number(child);
-      if (whole.includes("CLONE_THREAD")) within.add(child);
       tls.set(child, { ...before, fsBase: /\btls=(0x[0-9a-f]+)/.exec(whole)?.[1] ?? before.fsBase });
     }
     const changed = after !== before || steps.every((other) => other.thread !== thread);

@@ -139,8 +139,7 @@ export class Observed implements ObservedParts {
 function threadsOf(events: readonly TraceEvent[], records: readonly LedgerRecord[]): number[] {
   const threads = new Set<number>();
   for (const event of events) {
-    if (event.kind === "ended") threads.add(event.pid);
-    else threads.add(event.tid);
+    threads.add(event.tid);
     if (event.kind === "call") for (const { thread } of event.tokens) threads.add(thread);
   }
   for (const { thread } of records) threads.add(thread);

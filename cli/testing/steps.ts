@@ -49,7 +49,7 @@ export class StepTrace implements TraceConsumer {
   }
 
   event(event: TraceEvent): void {
-    const id = event.kind === "ended" ? event.pid : event.tid;
+    const id = event.tid;
     if (!this.#threads.has(id) || (event.kind === "call" && CLONES.has(event.name))) this.#number(id);
     const thread = this.#threads.get(id) ?? 0;
     // A call that waited is told of once, when it has ended.

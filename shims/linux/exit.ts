@@ -27,6 +27,9 @@ export function exitTask(task: Task, code: number): void {
   abandonSignals(task);
   process.cpuTime += used;
   kernel.scheduler.attention = true;
+  // The first thread's end is told of as the end of all.
+  if (task.tid !== process.pid)
+    kernel.tracer?.threadEnded(task, process.status ?? { kind: "exited", code: code & 0xff });
   if (process.tasks.size === 0) endProcess(process, process.status ?? { kind: "exited", code: code & 0xff });
   else leaveChildren(task);
 }

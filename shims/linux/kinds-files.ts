@@ -10,7 +10,6 @@ const OpenFlags: readonly (readonly [string, number])[] = [
   ["O_NONBLOCK", 0o4000],
   ["O_SYNC", 0o4010000],
   ["O_DSYNC", 0o10000],
-  ["FASYNC", 0o20000],
   ["O_DIRECT", 0o40000],
   ["O_LARGEFILE", 0o100000],
   ["O_TMPFILE", 0o20200000],
@@ -19,6 +18,7 @@ const OpenFlags: readonly (readonly [string, number])[] = [
   ["O_NOATIME", 0o1000000],
   ["O_CLOEXEC", 0o2000000],
   ["O_PATH", 0o10000000],
+  ["FASYNC", 0o20000],
 ];
 const ACCESS = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"] as const;
 
@@ -30,8 +30,38 @@ function openFlagsText(value: number): string {
 }
 
 export const openFlags: Kind = scalar("uint", openFlagsText);
-/** Mode of a new file; counts only with O_CREAT or O_TMPFILE. */
-export const openMode: Kind = octal;
+const O_CREAT = 0o100;
+const O_TMPFILE_BIT = 0o20000000;
+/** Mode of a new file, behind the flags: counts, and prints, only with O_CREAT or O_TMPFILE. */
+export const openMode: Kind = scalar("uint", (value, at) => {
+  const flags = at.args[at.args.length - 2] ?? 0;
+  return (flags & (O_CREAT | O_TMPFILE_BIT)) === 0 ? "" : octal.print(value, at);
+});
+
+const S_IFMT = 0o170000;
+const fileTypes: ReadonlyMap<number, string> = new Map([
+  [0o010000, "S_IFIFO"],
+  [0o020000, "S_IFCHR"],
+  [0o040000, "S_IFDIR"],
+  [0o060000, "S_IFBLK"],
+  [0o100000, "S_IFREG"],
+  [0o120000, "S_IFLNK"],
+  [0o140000, "S_IFSOCK"],
+]);
+
+/** `S_IFIFO|0600`. */
+export const nodeMode: Kind = scalar("uint", (value, at) => {
+  const type = fileTypes.get(value & S_IFMT);
+  return type === undefined ? octal.print(value, at) : `${type}|${octal.print(value & ~S_IFMT, at)}`;
+});
+/** The device of mknod, behind the mode: only devices have one. */
+export const nodeDevice: Kind = scalar("uint", (value, at) => {
+  const type = fileTypes.get((at.args[at.args.length - 2] ?? 0) & S_IFMT);
+  if (type !== "S_IFCHR" && type !== "S_IFBLK") return "";
+  const major = ((value >>> 8) & 0xfff).toString(16);
+  const minor = ((value & 0xff) | ((value >>> 12) & 0xfff00)).toString(16);
+  return `makedev(0x${major}, 0x${minor})`;
+});
 
 export const accessMode: Kind = scalar("int", (value) =>
   value === 0

@@ -99,7 +99,6 @@ class Runner {
       // Sent while it was not in the CPU, by another task or a timer.
       if (!task.dead && task.wait === undefined && signals.interrupts(task)) signals.deliver(task, undefined);
       if (!task.dead && task.wait === undefined) {
-        task.startedTurn = clock.now();
         this.#turn(task);
         // Nothing to a task that is out of the guest by a call or a fault.
         if (!task.dead) kernel.gate.lifecycle?.leaveGuest(task.tid, "switch");
@@ -133,6 +132,8 @@ class Runner {
   #switchTo(task: Task): void {
     const kernel = this.#kernel;
     const { machine, current } = kernel;
+    // Also for what happens to it before it runs: a signal may end it.
+    task.startedTurn = kernel.clock.now();
     if (current === task) return;
     if (current !== undefined && !current.dead) current.context = machine.cpu.saveContext(current.context);
     machine.activate(task.process.mm.space);

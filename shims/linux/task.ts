@@ -330,7 +330,10 @@ export class Task {
   /** CPU time used, ns: virtual time that passed while it was in the CPU. */
   get usedCpu(): number {
     const { kernel } = this;
-    return kernel.current === this ? this.cpuTime + kernel.clock.now() - this.startedTurn : this.cpuTime;
+    // One that waits is still in the CPU when nobody else can run.
+    return kernel.current === this && this.wait === undefined
+      ? this.cpuTime + kernel.clock.now() - this.startedTurn
+      : this.cpuTime;
   }
 
   get memory(): GuestMemory {

@@ -3,7 +3,7 @@ import { getSystemErrorMap } from "node:util";
 import { formatRecord, recordToJson } from "../../providers/ledger-format.ts";
 import { signalName } from "./signals/numbers.ts";
 import type { ExitStatus } from "./task.ts";
-import type { CallEvent, TraceConsumer, TraceEvent } from "./trace.ts";
+import type { CallEvent, TraceConsumer, TraceEvent, UnfinishedEvent } from "./trace.ts";
 
 /** strace's column of the equals sign. */
 const COLUMN = 39;
@@ -43,7 +43,7 @@ export class TextTrace implements TraceConsumer {
   }
 
   event(event: TraceEvent): void {
-    const id = event.kind === "ended" ? event.pid : event.tid;
+    const id = event.tid;
     this.#first ??= id;
     if (id !== this.#first) this.#several = true;
     const prefix = this.#several ? `[pid ${String(id).padStart(5)}] ` : "";
@@ -53,7 +53,7 @@ export class TextTrace implements TraceConsumer {
         if (this.#tokens) for (const token of event.tokens) this.#write(`${prefix}    ${formatRecord(token)}`);
         break;
       case "unfinished":
-        this.#write(`${prefix}${event.name}(${event.args.map((text) => `${text}, `).join("")}<unfinished ...>`);
+        this.#write(`${prefix}${event.name}(${event.args.join(", ")}${open(event)}<unfinished ...>`);
         break;
       case "signal":
         this.#write(`${prefix}--- ${event.text} ---`);
@@ -63,6 +63,11 @@ export class TextTrace implements TraceConsumer {
         break;
     }
   }
+}
+
+/** What stands between the arguments that are known and the mark. */
+function open({ args, complete }: UnfinishedEvent): string {
+  return complete || args.length === 0 ? " " : ", ";
 }
 
 function callText(event: CallEvent): string {

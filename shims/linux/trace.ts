@@ -31,12 +31,14 @@ export interface CallEvent {
 }
 
 /** A call that waits while others go on. `args` are those known by now. */
-interface UnfinishedEvent {
+export interface UnfinishedEvent {
   readonly kind: "unfinished";
   readonly pid: number;
   readonly tid: number;
   readonly name: string;
   readonly args: readonly string[];
+  /** The call's end adds none to them. */
+  readonly complete: boolean;
 }
 
 interface SignalEvent {
@@ -47,9 +49,11 @@ interface SignalEvent {
   readonly text: string;
 }
 
+/** A thread has ended, with all others of its process when `tid` is `pid`. */
 interface EndEvent {
   readonly kind: "ended";
   readonly pid: number;
+  readonly tid: number;
   readonly status: ExitStatus;
 }
 
@@ -87,6 +91,11 @@ interface Pending {
   told: number | undefined;
 }
 
+interface SentSignal {
+  readonly task: Task;
+  readonly text: string;
+}
+
 const RESTARTS: Readonly<Record<number, string>> = {
   512: "To be restarted if SA_RESTART is set",
   513: "To be restarted",
@@ -104,6 +113,8 @@ export class EventTracer implements Tracer {
   readonly #consumer: TraceConsumer;
   readonly #filter: CallFilter | undefined;
   readonly #pending = new Map<Task, Pending>();
+  /** Signals without effect that came during a call, to be told of behind it. */
+  #ignored: SentSignal[] = [];
   #current: Pending | undefined;
   readonly #unsubscribe: () => void;
 
@@ -146,7 +157,9 @@ export class EventTracer implements Tracer {
     if (pending === undefined || task.kernel.tasks.size < 2 || this.#filter?.status === "failed") return;
     const args = leading(pending.texts);
     pending.told = args.length;
-    this.#consumer.event({ kind: "unfinished", pid: task.process.pid, tid: task.tid, name: pending.name, args });
+    const { pid } = task.process;
+    const complete = !pending.texts.includes(undefined);
+    this.#consumer.event({ kind: "unfinished", pid, tid: task.tid, name: pending.name, args, complete });
   }
 
   leave(task: Task, result: number | undefined): void {
@@ -154,6 +167,14 @@ export class EventTracer implements Tracer {
     this.#current = undefined;
     if (pending === undefined) return;
     this.#pending.delete(task);
+    this.#told(task, pending, result);
+    if (this.#ignored.length === 0) return;
+    const sent = this.#ignored.filter((signal) => signal.task === task);
+    this.#ignored = this.#ignored.filter((signal) => signal.task !== task);
+    for (const { text } of sent) this.signal(task, text);
+  }
+
+  #told(task: Task, pending: Pending, result: number | undefined): void {
     const failed = result !== undefined && isError(result);
     const { status } = this.#filter ?? { status: "all" };
     if ((status === "failed" && !failed) || (status === "successful" && failed)) return;
@@ -187,10 +208,20 @@ export class EventTracer implements Tracer {
     this.#consumer.event({ kind: "signal", pid: task.process.pid, tid: task.tid, text });
   }
 
+  ignored(task: Task, text: string): void {
+    if (this.#pending.has(task)) this.#ignored.push({ task, text });
+    else this.signal(task, text);
+  }
+
+  threadEnded(task: Task, status: ExitStatus): void {
+    this.leave(task, undefined);
+    this.#consumer.event({ kind: "ended", pid: task.process.pid, tid: task.tid, status });
+  }
+
   ended(process: Process, status: ExitStatus): void {
     // What its tasks were in the middle of never returns, and is told of before the end.
     for (const task of [...this.#pending.keys()]) if (task.process === process) this.leave(task, undefined);
-    this.#consumer.event({ kind: "ended", pid: process.pid, status });
+    this.#consumer.event({ kind: "ended", pid: process.pid, tid: process.pid, status });
   }
 }
 
@@ -198,7 +229,7 @@ function leading(texts: readonly (string | undefined)[]): string[] {
   const known: string[] = [];
   for (const text of texts) {
     if (text === undefined) break;
-    known.push(text);
+    if (text !== "") known.push(text);
   }
   return known;
 }

@@ -8,7 +8,11 @@ export interface Tracer {
   leave(task: Task, result: number | undefined): void;
   /** The task waits; other tasks run before `leave`. */
   block(task: Task): void;
-  /** A signal is about to be delivered; `text` is strace's: `SIGSEGV {si_signo=SIGSEGV, …}`. */
+  /** A signal is about to be delivered; `text` is strace's: `SIGSEGV {si_signo=SIGSEGV, …}`, `stopped by SIGTSTP`. */
   signal(task: Task, text: string): void;
+  /** A signal was sent that the task ignores. strace sees that one delivered too. */
+  ignored(task: Task, text: string): void;
+  /** A thread that is not the first of its process has ended. */
+  threadEnded(task: Task, status: ExitStatus): void;
   ended(process: Process, status: ExitStatus): void;
 }

@@ -181,6 +181,7 @@ it("strace's lines become steps", () => {
     [1, "openat", "ENOENT", undefined],
     [2, "read", "ok", "0x6000"],
     [2, "exit", "?", undefined],
+    [2, "end", "", undefined],
     [1, "signal", "", undefined],
     [1, "end", "", undefined],
   ]);

@@ -2,13 +2,14 @@
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { type FutexQueue, FutexWaiter } from "../futex.ts";
-import { int, type Kind, pointer, uint, uintHex } from "../kinds.ts";
+import { int, pointer } from "../kinds.ts";
 import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp, futexOp } from "../kinds-flags.ts";
-import { type Struct, structIn, timespec, timespec64 } from "../structs.ts";
+import { type Struct, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait } from "../wait.ts";
 import { checkAddress, type Word } from "./futex-address.ts";
+import { futexAddress, futexValue, futexValue3, timeOrCount } from "./futex-kinds.ts";
 import { cmpRequeuePi, lockPi, unlockPi, waitRequeuePi } from "./futex-pi.ts";
 
 type Timespec = Struct<{ tv_sec: number; tv_nsec: number }>;
@@ -215,33 +216,20 @@ function futex(layout: Timespec) {
   };
 }
 
-/** The fourth argument is a time or a count. */
-function timeOrCount(layout: Timespec): Kind {
-  const time = structIn(layout);
-  return {
-    shape: "pointer",
-    moment: "entry",
-    print: (value, at) => {
-      const command = (at.args[1] ?? 0) & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
-      return TIMED.has(command) ? time.print(value, at) : String(value);
-    },
-  };
-}
-
 const support = "owners of priority-inheriting futexes come in order of arrival, as turns do not depend on priorities";
 
 export const futexCalls: readonly Row[] = [
   row(
     "futex",
     { x86_64: 202, i386: 240 },
-    [pointer, futexOp, uint, timeOrCount(timespec), pointer, uintHex],
+    [pointer, futexOp, futexValue, timeOrCount(timespec), futexAddress, futexValue3],
     futex(timespec),
     { family: "thread", support, returns: int },
   ),
   row(
     "futex_time64",
     { i386: 422 },
-    [pointer, futexOp, uint, timeOrCount(timespec64), pointer, uintHex],
+    [pointer, futexOp, futexValue, timeOrCount(timespec64), futexAddress, futexValue3],
     futex(timespec64),
     { family: "thread", support, returns: int },
   ),

@@ -1,6 +1,6 @@
 /** open, creat, openat, openat2, close, close_range, memfd_create. */
 import { Errno } from "../errno.ts";
-import { dirfd, fd, pointer, size, uint } from "../kinds.ts";
+import { dirfd, fd, octal, pointer, size, uint } from "../kinds.ts";
 import { closeRangeFlags, memfdFlags, openFlags, openMode } from "../kinds-files.ts";
 import { path, string } from "../kinds-memory.ts";
 import { unshareFiles } from "../sharing.ts";
@@ -186,7 +186,7 @@ const memfdCreate = fileCall((task, address, flags) => {
 
 export const openCalls: readonly Row[] = [
   row("open", { x86_64: 2, i386: 5 }, [path, openFlags, openMode], open, { family: "file" }),
-  row("creat", { x86_64: 85, i386: 8 }, [path, openMode], creat, { family: "file" }),
+  row("creat", { x86_64: 85, i386: 8 }, [path, octal], creat, { family: "file" }),
   row("openat", { x86_64: 257, i386: 295 }, [dirfd, path, openFlags, openMode], openat, { family: "file" }),
   row("openat2", { x86_64: 437, i386: 437 }, [dirfd, path, pointer, size], openat2, {
     family: "file",

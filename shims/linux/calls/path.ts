@@ -1,7 +1,7 @@
 /** Names: access, links, rename, directories made and removed, working directory and root. */
 import { Errno } from "../errno.ts";
 import { dirfd, fd, int, octal, size, uint } from "../kinds.ts";
-import { accessMode, atAccessFlags, atFlags, renameFlags } from "../kinds-files.ts";
+import { accessMode, atAccessFlags, atFlags, nodeDevice, nodeMode, renameFlags } from "../kinds-files.ts";
 import { bufferOut, path, string, stringOut } from "../kinds-memory.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -192,8 +192,8 @@ export const pathCalls: readonly Row[] = [
   row("mkdir", { x86_64: 83, i386: 39 }, [path, octal], mkdir, o),
   row("mkdirat", { x86_64: 258, i386: 296 }, [dirfd, path, octal], mkdirat, o),
   row("rmdir", { x86_64: 84, i386: 40 }, [path], rmdirPlain, o),
-  row("mknod", { x86_64: 133, i386: 14 }, [path, octal, uint], mknod, o),
-  row("mknodat", { x86_64: 259, i386: 297 }, [dirfd, path, octal, uint], mknodat, o),
+  row("mknod", { x86_64: 133, i386: 14 }, [path, nodeMode, nodeDevice], mknod, o),
+  row("mknodat", { x86_64: 259, i386: 297 }, [dirfd, path, nodeMode, nodeDevice], mknodat, o),
   row("symlink", { x86_64: 88, i386: 83 }, [path, path], symlink, o),
   row("symlinkat", { x86_64: 266, i386: 304 }, [path, dirfd, path], symlinkat, o),
   row("link", { x86_64: 86, i386: 9 }, [path, path], linkPlain, o),
@@ -206,7 +206,7 @@ export const pathCalls: readonly Row[] = [
     ...o,
     support: "RENAME_WHITEOUT answers EINVAL; RENAME_EXCHANGE too in files bound read-write",
   }),
-  row("umask", { x86_64: 95, i386: 60 }, [octal], umask, o),
+  row("umask", { x86_64: 95, i386: 60 }, [octal], umask, { ...o, returns: octal }),
   row("mount", { x86_64: 165, i386: 21 }, [string, path, string, uint, string], notAllowed, mounts),
   row("umount", { i386: 22 }, [path], notAllowed, mounts),
   row("umount2", { x86_64: 166, i386: 52 }, [path, uint], notAllowed, mounts),

@@ -64,6 +64,8 @@ function exit(task: Task, status: number): Result {
 }
 
 function exitGroup(task: Task, status: number): Result {
+  // Told of before the ends of the threads.
+  task.kernel.tracer?.leave(task, undefined);
   exitProcess(task.process, { kind: "exited", code: status & 0xff });
   return settled;
 }

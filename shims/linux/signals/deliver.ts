@@ -8,7 +8,8 @@ import { abortCriticalSection } from "../rseq.ts";
 import type { Process, Task } from "../task.ts";
 import { Wait } from "../wait.ts";
 import { enterSignalHandler } from "./frame.ts";
-import { defaultAction, SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal } from "./numbers.ts";
+import { signalText } from "./kinds.ts";
+import { defaultAction, SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal, signalName } from "./numbers.ts";
 import { forceSignal, recalculate, setBlocked, stopProcess } from "./send.ts";
 import { SigInfo } from "./siginfo.ts";
 import { type Action, SS_AUTODISARM } from "./state.ts";
@@ -36,6 +37,7 @@ export function deliverSignals(task: Task, result: number | undefined, complain:
   let faulted = fault;
   while (!task.dead) {
     if (shared.fatal !== 0) {
+      tellFatal(task, shared.fatal);
       exitProcess(process, { kind: "killed", signal: shared.fatal });
       return;
     }
@@ -47,6 +49,7 @@ export function deliverSignals(task: Task, result: number | undefined, complain:
     const info = takeSignal(task);
     if (info === undefined) break;
     const { signal } = info;
+    task.kernel.tracer?.signal(task, signalText(info));
     const action = shared.hand.get(signal);
     if (action.handler === SIG_IGN) continue;
     if (action.handler !== SIG_DFL) {
@@ -66,6 +69,15 @@ export function deliverSignals(task: Task, result: number | undefined, complain:
     own.saved = undefined;
     setBlocked(task, saved);
   }
+}
+
+/** What ends a process at once is never taken; SIGKILL ends it before a tracer sees it. */
+function tellFatal(task: Task, signal: number): void {
+  const { tracer } = task.kernel;
+  if (tracer === undefined || signal === Signal.SIGKILL) return;
+  const { pending } = task.process.signals;
+  const info = task.signals.pending.first(signal) ?? pending.first(signal);
+  tracer.signal(task, signalText(info ?? SigInfo.sent(signal, SiCode.SI_USER, 0, 0)));
 }
 
 function byDefault(task: Task, signal: number): void {
@@ -98,6 +110,7 @@ function isOrphaned(process: Process): boolean {
 /** Parks the task until its process is continued or killed. */
 function pause(task: Task): void {
   const { signals } = task.process;
+  task.kernel.tracer?.signal(task, `stopped by ${signalName(signals.stoppedBy)}`);
   const attempt = (): number | undefined => (signals.stoppedBy === 0 ? 0 : undefined);
   task.kernel.scheduler.park(task, new Wait({ queues: [signals.resumed], attempt, pause: true }));
 }

@@ -3,7 +3,7 @@ import type { GuestMemory } from "../../../emulator/memory.ts";
 import type { Abi } from "../abi.ts";
 import { choice, flagText, type Kind, scalar } from "../kinds.ts";
 import { addressText, fills, pointsTo } from "../kinds-memory.ts";
-import { SaFlag, SIG_DFL, SIG_IGN, SiCode, signalName } from "./numbers.ts";
+import { SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal, signalName } from "./numbers.ts";
 import { SigInfo } from "./siginfo.ts";
 import { SignalSet } from "./signal-set.ts";
 import { type Action, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK } from "./state.ts";
@@ -108,24 +108,72 @@ export const actionOut: Kind = fills((at, { task, abi }) => actionText(readActio
 export const oldActionIn: Kind = pointsTo((at, { task, abi }) => actionText(readOldAction(task.memory, at, abi)));
 export const oldActionOut: Kind = fills((at, { task, abi }) => actionText(readOldAction(task.memory, at, abi)));
 
-const codeNames: ReadonlyMap<number, string> = new Map(
-  (["SI_USER", "SI_KERNEL", "SI_QUEUE", "SI_TIMER", "SI_TKILL"] as const).map((name) => [SiCode[name], name] as const),
+const senderCodes = codeMap(
+  "SI_USER",
+  "SI_KERNEL",
+  "SI_QUEUE",
+  "SI_TIMER",
+  "SI_MESGQ",
+  "SI_ASYNCIO",
+  "SI_SIGIO",
+  "SI_TKILL",
 );
+const ownCodes: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
+  [Signal.SIGILL, codeMap("ILL_ILLOPN")],
+  [Signal.SIGFPE, codeMap("FPE_INTDIV", "FPE_FLTDIV", "FPE_FLTOVF", "FPE_FLTUND", "FPE_FLTRES", "FPE_FLTINV")],
+  [Signal.SIGSEGV, codeMap("SEGV_MAPERR", "SEGV_ACCERR")],
+  [Signal.SIGBUS, codeMap("BUS_ADRALN", "BUS_ADRERR")],
+  [Signal.SIGTRAP, codeMap("TRAP_BRKPT", "TRAP_TRACE")],
+  [Signal.SIGCHLD, codeMap("CLD_EXITED", "CLD_KILLED", "CLD_DUMPED", "CLD_STOPPED", "CLD_CONTINUED")],
+]);
+
+function codeMap(...names: readonly (keyof typeof SiCode)[]): ReadonlyMap<number, string> {
+  return new Map(names.map((name) => [SiCode[name], name]));
+}
+
+/** Signals whose information has an address even where the kernel knows none. */
+const ADDRESSED: ReadonlySet<number> = new Set([4, 5, 7, 8, 11]);
 
 function infoText(info: SigInfo): string {
-  const head = `{si_signo=${signalName(info.signal)}, si_code=${codeNames.get(info.code) ?? info.code}`;
+  const { signal, code } = info;
+  const codeName = senderCodes.get(code) ?? ownCodes.get(signal)?.get(code) ?? code;
+  const failed = info.errno === 0 ? "" : `, si_errno=${info.errno}`;
+  return `{si_signo=${signalName(signal)}, si_code=${codeName}${failed}${infoRest(info)}}`;
+}
+
+/** By si_code first and then by signal, as strace chooses. */
+function infoRest(info: SigInfo): string {
+  const { signal, code } = info;
+  const sender = `, si_pid=${info.pid}, si_uid=${info.uid}`;
+  if (code === SiCode.SI_USER || code === SiCode.SI_TKILL) return sender;
+  if (code === SiCode.SI_TIMER) return `, si_timerid=${info.pid}, si_overrun=${info.overrun}${valueText(info)}`;
+  if (code < 0) return sender + valueText(info);
+  if (ADDRESSED.has(signal)) return `, si_addr=${code === SiCode.SI_KERNEL ? "NULL" : wordText(info.word(16))}`;
   switch (info.layout) {
-    case "fault":
-      return `${head}, si_addr=0x${info.word(16).toString(16)}}`;
-    case "child":
-      return `${head}, si_pid=${info.pid}, si_uid=${info.uid}, si_status=${info.status}}`;
-    case "timer":
-      return `${head}, si_timerid=${info.pid}, si_overrun=${info.overrun}}`;
-    case "queue":
-      return `${head}, si_pid=${info.pid}, si_uid=${info.uid}, si_value=0x${info.value.toString(16)}}`;
+    case "child": {
+      const status = code === SiCode.CLD_EXITED ? info.status : signalName(info.status);
+      return `${sender}, si_status=${status}, si_utime=${info.word(32)}, si_stime=${info.word(40)}`;
+    }
+    case "poll":
+      return `, si_band=${info.word(16)}`;
+    case "sys":
+      return `, si_call_addr=${wordText(info.word(16))}, si_syscall=${info.int(24)}`;
     default:
-      return `${head}, si_pid=${info.pid}, si_uid=${info.uid}}`;
+      return code === SiCode.SI_KERNEL ? "" : sender;
   }
+}
+
+function wordText(value: bigint): string {
+  return value === 0n ? "NULL" : `0x${value.toString(16)}`;
+}
+
+function valueText(info: SigInfo): string {
+  return `, si_int=${info.int(24)}, si_ptr=${wordText(info.value)}`;
+}
+
+/** What stands between the dashes of strace's line for a signal. */
+export function signalText(info: SigInfo): string {
+  return `${signalName(info.signal)} ${infoText(info)}`;
 }
 
 function infoAt(memory: GuestMemory, address: number, abi: Abi): string {

@@ -40,6 +40,11 @@ export class PendingSignals {
     counts.change(uid, 1);
   }
 
+  /** What was queued first for a signal; undefined when nothing was. */
+  first(signal: number): SigInfo | undefined {
+    return this.#queue.find((queued) => queued.info.signal === signal)?.info;
+  }
+
   /**
    * Takes the first queued `signal`. Undefined when nothing was queued for it (no room was left): its information is lost.
    */

@@ -2,6 +2,7 @@
 import { Errno } from "../errno.ts";
 import { Resource } from "../limits.ts";
 import type { Process, Task } from "../task.ts";
+import { signalText } from "./kinds.ts";
 import { defaultAction, isStopSignal, SaFlag, SIG_DFL, SIG_IGN, SIGRTMIN, SiCode, Signal } from "./numbers.ts";
 import type { PendingSignals, QueuedTimer } from "./pending.ts";
 import { SigInfo } from "./siginfo.ts";
@@ -186,8 +187,10 @@ function send(process: Process, target: Task | undefined, info: SigInfo, timer: 
   const { signal } = info;
   if (process.ended || signal === 0) return 0;
   stopOrContinue(process, signal);
-  if (isIgnored(process, target ?? leader(process), signal)) {
+  const receiver = target ?? leader(process);
+  if (isIgnored(process, receiver, signal)) {
     timer?.flushed();
+    if (receiver !== undefined) process.kernel.tracer?.ignored(receiver, signalText(info));
     return 0;
   }
   const pending = target === undefined ? process.signals.pending : target.signals.pending;
