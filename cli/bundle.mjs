@@ -16,7 +16,7 @@ import { Script } from "node:vm";
 import { build } from "esbuild";
 
 /** Modules of Node that pull in its network code, and that a common run never calls; curves that compute their tables when loaded. */
-const LAZY = /^(node:(child_process|tty)|@noble\/curves\/.*)$/;
+const LAZY = /^(node:(child_process|tty|timers\/promises)|@noble\/curves\/.*)$/;
 /** What else belongs to the first file, of the modules that are loaded on demand. */
 const COMMON = ["cli/run.js", "cli/trace.js"];
 
@@ -79,6 +79,15 @@ const lazily = {
   },
 };
 
+/** The start has a `require` already; Node's module for making one loads half of its module loader. */
+const requiring = {
+  name: "requiring",
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^node:module$/ }, ({ path }) => ({ path, namespace: "requiring" }));
+    esbuild.onLoad({ filter: /.*/, namespace: "requiring" }, () => ({ contents: "exports.createRequire = () => require;" }));
+  },
+};
+
 /** One file of the program, whose first module is `contents`. */
 function pack(dist, name, contents, plugin) {
   return build({
@@ -99,7 +108,7 @@ function pack(dist, name, contents, plugin) {
     footer: { js: "})" },
     minifyWhitespace: true,
     minifySyntax: true,
-    plugins: [lazily, plugin],
+    plugins: [lazily, requiring, plugin],
     metafile: true,
     logLevel: "warning",
   });
