@@ -84,7 +84,9 @@ const requiring = {
   name: "requiring",
   setup(esbuild) {
     esbuild.onResolve({ filter: /^node:module$/ }, ({ path }) => ({ path, namespace: "requiring" }));
-    esbuild.onLoad({ filter: /.*/, namespace: "requiring" }, () => ({ contents: "exports.createRequire = () => require;" }));
+    esbuild.onLoad({ filter: /.*/, namespace: "requiring" }, () => ({
+      contents: "exports.createRequire = () => require;",
+    }));
   },
 };
 
