@@ -114,14 +114,21 @@ export function cell(provider: string, bits: Bits, event: string, options: MiniO
   return [run(""), run(write(bits))];
 }
 
+/** One or two words for what becomes of a base that a token set, and of one that the guest wrote by itself. */
+function wordOf(set: string, written: string): string {
+  if (set === "as set" && written === "as written") return "kept";
+  if (set === "as set" && written === "as set") return "the token's";
+  if (set === written) return set;
+  return `${set} / ${written === "as written" ? "kept" : written}`;
+}
+
 /** A Markdown table: a row for each event, a column for each platform. */
 export function matrixTable(options: MiniOptions = {}): string {
   const columns = served.filter(([name]) => !(options.asLitebox && name === "direct"));
   const rows = [...EVENTS.keys()].map((event) => {
     const cells = columns.map(([name, bits]) => {
       if (event === "VTL switch" && name !== "lvbs") return "–";
-      const [set, written] = cell(name, bits, event, options);
-      return set === written ? set : `${set} / ${written}`;
+      return wordOf(...cell(name, bits, event, options));
     });
     return `| ${event} | ${cells.join(" | ")} |`;
   });

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { UserError } from "../../emulator/errors.ts";
 import { HostEvents, hostEventModes, parseHostEventMode } from "../../providers/host-events.ts";
@@ -11,10 +13,16 @@ import { Call, call, runMini } from "./mini-shim.ts";
 const SET = "as set";
 const WRITTEN = "as written";
 
+const README = join(import.meta.dirname, "../../README.md");
+
 describe("the base after each event, on every platform and word size", () => {
   test("stands in the matrix that the documentation shows", async () => {
     const text = `${matrixTable()}\nWith the answers of LiteBox:\n\n${matrixTable({ asLitebox: true })}`;
     await expect(text).toMatchFileSnapshot("matrix.md");
+    const readme = readFileSync(README, "utf8");
+    const parts = readme.split(/(?<=<!-- matrix: .*\n)[\s\S]*(?=<!-- end of matrix -->)/);
+    expect(parts).toHaveLength(2);
+    await expect(parts.join(matrixTable())).toMatchFileSnapshot(README);
   });
 
   // The facts of LiteBox' sources that the matrix must show, by hand.
