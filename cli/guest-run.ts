@@ -62,6 +62,8 @@ export interface GuestReport {
   readonly faults: readonly string[];
   /** Calls that were answered ENOSYS because shimbed does not have them, and how often. */
   readonly unsupported: ReadonlyMap<string, number>;
+  /** Programs whose word size the provider does not serve, which were answered ENOEXEC. */
+  readonly notServed: ReadonlyMap<string, number>;
   /** The ledger's last records. */
   readonly records: readonly LedgerRecord[];
   /** What an audit found. */
@@ -125,6 +127,7 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
         end,
         faults: await reports.take(),
         unsupported: session.kernel.unsupported,
+        notServed: session.kernel.notServed,
         records: ledger.records(),
         findings: findings?.list ?? [],
         targets: injector?.counts ?? new Map(),
@@ -199,7 +202,7 @@ function exitStatus(status: ExitStatus): number {
 /** The lines that people read at the end of a run; none for one that ended well. */
 export function endLines(report: GuestReport, options: GuestOptions): string[] {
   const lines = report.faults.map((line) => (line.startsWith(" ") ? line : `shimbed: ${line}`));
-  const { end, unsupported } = report;
+  const { end, unsupported, notServed } = report;
   if (end.kind === "timeout")
     lines.push(`shimbed: out of time: the guest still ran after --timeout ${options.timeout}`);
   if (end.kind === "panic") lines.push(`shimbed: ${end.message}`);
@@ -214,6 +217,12 @@ export function endLines(report: GuestReport, options: GuestOptions): string[] {
     lines.push(...end.waiting.map((line) => `  ${line}`));
   }
   lines.push(...report.notes);
+  if (notServed.size > 0) {
+    const names = [...notServed].map(([name, count]) => (count === 1 ? name : `${name} (${count} times)`)).join(", ");
+    lines.push(
+      `shimbed: not executed (ENOEXEC), as provider ${options.provider} does not serve it in this run: ${names}`,
+    );
+  }
   if (unsupported.size > 0) {
     const names = [...unsupported].map(([name, count]) => `${name} (${count})`).join(", ");
     lines.push(`shimbed: system calls that it does not have, answered ENOSYS: ${names}`);

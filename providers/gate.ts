@@ -85,6 +85,11 @@ export class Gate {
     return this.#provider.asLitebox === true;
   }
 
+  /** Whether programs of that word size run on the platform as it has been set up for this run. */
+  serves(abi: "x86_64" | "i386"): boolean {
+    return this.#provider.abis?.includes(abi) !== false;
+  }
+
   /**
    * The CPU as a guest thread has it. While a shim runs, the real one may hold the platform's own FS and GS. The thread must be
    * the one whose context is in the CPU.

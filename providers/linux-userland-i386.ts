@@ -19,6 +19,7 @@ const FIRST_TLS_ENTRY = 12;
  */
 export class LinuxUserlandI386 implements PunchthroughProvider, Lifecycle {
   readonly name = "linux-userland";
+  readonly abis = ["i386"] as const;
   readonly lifecycle = this;
   readonly asLitebox: boolean;
   readonly #options: PlatformOptions;

@@ -14,6 +14,7 @@ import type { Asker, Request, Result } from "./requests.ts";
  */
 export class LinuxUserland implements PunchthroughProvider, Lifecycle {
   readonly name = "linux-userland";
+  readonly abis = ["x86_64"] as const;
   readonly lifecycle = this;
   readonly asLitebox: boolean;
   readonly #options: PlatformOptions;

@@ -14,6 +14,8 @@ export interface PunchthroughProvider {
   readonly name: string;
   /** A token, or undefined when the provider gives none for this request. Must not change CPU state. */
   getPunchthroughTokenFor(request: Request, asker: Asker): PunchthroughToken | undefined;
+  /** Word sizes of the programs it serves; both where this is missing. */
+  readonly abis?: readonly ("x86_64" | "i386")[] | undefined;
   /** What the platform does when guest threads come and go; undefined where it does nothing. */
   readonly lifecycle?: Lifecycle | undefined;
   /** Answers as LiteBox does where that differs from Linux; what LiteBox' shim does not expect is a `HostPanic`. */
@@ -50,6 +52,10 @@ export class EitherProvider implements PunchthroughProvider {
 
   get asLitebox(): boolean {
     return this.#left.asLitebox === true;
+  }
+
+  get abis(): readonly ("x86_64" | "i386")[] | undefined {
+    return this.#left.abis;
   }
 
   guestCpu(thread: number): PlatformCpu | undefined {

@@ -19,6 +19,7 @@ const GENERAL_PROTECTION = 13;
  */
 export class WindowsUserland implements PunchthroughProvider, Lifecycle {
   readonly name = "windows-userland";
+  readonly abis = ["x86_64"] as const;
   readonly lifecycle = this;
   readonly repairsZeroBase = true;
   readonly asLitebox: boolean;

@@ -121,6 +121,13 @@ export function exec(
   let loaded: Loaded;
   try {
     program = findProgram({ root: fs.root, cwd: fs.cwd, creds: cred }, start, path, argv, follow);
+    const { bits } = program.main.image;
+    const abi = bits === 64 ? "x86_64" : "i386";
+    if (!kernel.gate.serves(abi)) {
+      const what = `${path} (${abi})`;
+      kernel.notServed.set(what, (kernel.notServed.get(what) ?? 0) + 1);
+      return task.fail(Errno.ENOEXEC, `provider ${kernel.gate.provider} does not serve ${abi} programs in this run`);
+    }
     loaded = loadProgram({
       kernel,
       program,

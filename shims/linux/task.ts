@@ -90,6 +90,8 @@ export class Kernel {
   readonly tasks = new Map<number, Task>();
   /** Calls without a row: how often each was answered ENOSYS, for the summary at the end. */
   readonly unsupported = new Map<string, number>();
+  /** Programs that were not executed, as the provider does not serve their word size: how often each. */
+  readonly notServed = new Map<string, number>();
   /** The process whose end is the run's. */
   first: Process | undefined;
   /** The task whose registers are in the CPU and whose address space is active. */
