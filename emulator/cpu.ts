@@ -84,6 +84,7 @@ class NativePrivilegedState implements PrivilegedState {
   readonly #engine: NativeEngine;
   readonly #state: BigUint64Array;
   readonly #gdt: BigUint64Array;
+  #fsgsbase = false;
 
   constructor(engine: NativeEngine, registers: ArrayBuffer, gdt: Uint8Array) {
     this.#engine = engine;
@@ -129,6 +130,13 @@ class NativePrivilegedState implements PrivilegedState {
   }
   setLdtEntry(index: number, descriptor: bigint): void {
     this.#engine.setLdtEntry(index, descriptor);
+  }
+  get fsgsbase(): boolean {
+    return this.#fsgsbase;
+  }
+  set fsgsbase(on: boolean) {
+    this.#fsgsbase = on;
+    this.#engine.setFsGsBase(on);
   }
   get ldtSize(): number {
     return this.#engine.ldtSize();
@@ -260,6 +268,11 @@ export class Cpu {
   setRegBig(register: number, value: bigint): void {
     if (register === rflagsIndex) this.#engine.setFlags(Number(value));
     else this.#big[register] = value;
+  }
+
+  /** Whether guests may use `rdfsbase` and its like. */
+  get fsgsbase(): boolean {
+    return this.privileged.fsgsbase;
   }
 
   selector(segment: SegmentName): number {

@@ -46,7 +46,7 @@ export class Machine {
     const gdt = this.physical.bytes(this.#engine.gdtFrame());
     this.cpu = new Cpu(this.#engine, addon.contextSize, gdt);
     if (options.maxMemory !== undefined) this.physical.limit(options.maxMemory);
-    this.#engine.setFsGsBase(options.fsgsbase ?? true);
+    this.cpu.privileged.fsgsbase = options.fsgsbase ?? true;
     if (options.strictSegments) this.#engine.setStrictSegments(true);
     initialGdt(options.gdt ?? "x86_64").forEach((descriptor, index) => {
       this.cpu.privileged.setGdtEntry(index, descriptor);

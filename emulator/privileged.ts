@@ -27,6 +27,8 @@ export interface PrivilegedState {
   setLdtEntry(index: number, descriptor: bigint): void;
   /** Entries in the LDT, 0 when there is none, at most 8192. Growing adds empty descriptors; setting 0 drops the table. */
   ldtSize: number;
+  /** CR4.FSGSBASE: without it `rdfsbase` and its like raise #UD. */
+  fsgsbase: boolean;
   /** The same state in place, for where BigInts cost too much; undefined where a CPU has none to show. */
   readonly inPlace?: StateInPlace;
 }

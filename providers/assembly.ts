@@ -39,6 +39,8 @@ export function assembleGate(options: GateAssembly): AssembledGate {
   const { platform, policy, inject, audit = false, world, now, symbolOf } = options;
   const off = inject?.some(({ target }) => target.on === "cpu") === true;
   const provider = createProvider(options.provider, platform, off ? { ...options, fsgsbase: false } : options);
+  // Of the whole machine: a guest's own wrfsbase raises #UD too.
+  if (off) platform.cpu.privileged.fsgsbase = false;
   const ledger = options.ledger ?? new Ledger();
   const injector =
     inject === undefined || world === undefined ? undefined : new Injector(inject, platform, provider, world);

@@ -2,12 +2,17 @@ import type { InjectEvent, InjectRule } from "./inject-rule.ts";
 import type { InjectorWorld } from "./injector.ts";
 import type { LeaveReason, Lifecycle } from "./lifecycle.ts";
 import type { PlatformCpu } from "./platform.ts";
+import { returnBySysret, sysretLoses } from "./sysret.ts";
 import { canaryOf, canaryOffset, hasCanary } from "./tls-block.ts";
+
+/** Faults that need more than a thread with TLS: a canary, registers that would be lost. */
+export const needyFaults = ["canary", "sysret"] as const;
+export type NeedyFault = (typeof needyFaults)[number];
 
 /** Where the faults come from. */
 export interface FaultSource {
-  /** The fault that an event of this kind brings, if any. `canary`: the thread's block of TLS has one. */
-  fault(event: InjectEvent, canary: boolean): InjectRule["fault"] | undefined;
+  /** The fault that an event of this kind brings, if any; `strikable` names faults that need something to strike at, where it is there. */
+  fault(event: InjectEvent, strikable: ReadonlySet<NeedyFault>): InjectRule["fault"] | undefined;
   /** A base that another thread's request left for this one; taken by asking. */
   strayBase(thread: number): bigint | undefined;
   /** The thread's guest code has run since its last request. */
@@ -64,8 +69,11 @@ export class InjectingLifecycle implements Lifecycle {
     const wide = this.#world.wide(thread);
     const base = wide ? fsBase : gsBase;
     if (base === 0n) return undefined;
-    const set = hasCanary(this.#world, thread, base, wide) && canaryOf(this.#world, thread, base, wide) !== 0n;
-    return this.#source.fault(event, set);
+    const strikable = new Set<NeedyFault>();
+    if (hasCanary(this.#world, thread, base, wide) && canaryOf(this.#world, thread, base, wide) !== 0n)
+      strikable.add("canary");
+    if (wide && sysretLoses(this.#cpu)) strikable.add("sysret");
+    return this.#source.fault(event, strikable);
   }
 
   #strike(thread: number, fault: InjectRule["fault"]): void {
@@ -88,6 +96,9 @@ export class InjectingLifecycle implements Lifecycle {
       case "canary":
         if (wide) this.#world.poke(thread, fsBase + canaryOffset.wide, 0x4141414141414141n, 8);
         else this.#world.poke(thread, gsBase + canaryOffset.narrow, 0x41414141n, 4);
+        break;
+      case "sysret":
+        returnBySysret(this.#cpu);
         break;
       default:
     }

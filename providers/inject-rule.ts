@@ -58,9 +58,10 @@ const eventFaults = {
   swap: "FS and GS base have changed places",
   canary: "the stack protector's canary is overwritten",
   "stale-base": "the base is off by a page, as another thread's may be",
+  sysret: "rcx and r11 are lost on the way back, as they are where that is sysretq",
 } as const;
 /** These hold for the whole run. */
-const cpuFaults = { "no-fsgsbase": "CR4.FSGSBASE is off while host code runs, so its wrfsbase raises #UD" } as const;
+const cpuFaults = { "no-fsgsbase": "CR4.FSGSBASE is off: wrfsbase raises #UD, in host code and in the guest" } as const;
 const callFaults = { "error=": "the call fails with this errno", "retval=": "the call answers this" } as const;
 
 type NameOf<T> = T extends `${infer Name}=` ? Name : T;

@@ -1,5 +1,5 @@
 import { gdtLayouts } from "../emulator/descriptors.ts";
-import { InjectingLifecycle } from "./inject-lifecycle.ts";
+import { InjectingLifecycle, type NeedyFault, needyFaults } from "./inject-lifecycle.ts";
 import { type InjectEvent, type InjectRule, strikesAt } from "./inject-rule.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Platform } from "./platform.ts";
@@ -44,8 +44,8 @@ export class Injector {
   }
 
   /**
-   * How often each target came up: requests by kind, `SETTLS`, events with their `@`, and as `@event canary` those after which
-   * there was a canary. What `mutants` enumerates from.
+   * How often each target came up: requests by kind, `SETTLS`, events with their `@`, and as `@event canary` or `@event sysret`
+   * those after which there was a canary, or registers to lose. What `mutants` enumerates from.
    */
   get counts(): ReadonlyMap<string, number> {
     return this.#counts;
@@ -80,7 +80,7 @@ export class Injector {
   /** The provider's life cycle with faults in it. */
   lifecycle(inner: Lifecycle | undefined): Lifecycle {
     return new InjectingLifecycle(inner, this.#platform.cpu, this.#world, {
-      fault: (event, canary) => this.#event(event, canary),
+      fault: (event, strikable) => this.#event(event, strikable),
       strayBase: (thread) => {
         const base = this.#strays.get(thread);
         this.#strays.delete(thread);
@@ -102,13 +102,12 @@ export class Injector {
     return undefined;
   };
 
-  #event(event: InjectEvent, canary: boolean): InjectRule["fault"] | undefined {
+  #event(event: InjectEvent, strikable: ReadonlySet<NeedyFault>): InjectRule["fault"] | undefined {
     this.#count(`@${event}`);
-    if (canary) this.#count(`@${event} canary`);
+    for (const fault of strikable) this.#count(`@${event} ${fault}`);
     for (const rule of this.#rules) {
       if (rule.target.on !== "event" || rule.target.event !== event) continue;
-      // Where there is no canary yet, there is none to overwrite.
-      if (rule.fault === "canary" && !canary) continue;
+      if (needyFaults.some((needy) => needy === rule.fault && !strikable.has(needy))) continue;
       if (this.#strikes(rule)) return rule.fault;
     }
     return undefined;

@@ -5,6 +5,7 @@ import { refusalOfLitebox } from "./litebox.ts";
 import { GuestView, type PlatformCpu, type SegmentHome } from "./platform.ts";
 import type { PunchthroughProvider, PunchthroughToken } from "./punchthrough.ts";
 import type { Asker, Request, Result } from "./requests.ts";
+import { returnBySysret } from "./sysret.ts";
 
 /** What distinguishes the two kernels. */
 interface Kernel {
@@ -20,6 +21,7 @@ interface Kernel {
  */
 export class KernelPlatform implements PunchthroughProvider, Lifecycle {
   readonly name: string;
+  readonly abis = ["x86_64"] as const;
   readonly lifecycle = this;
   readonly asLitebox: boolean;
   readonly #kernel: Kernel;
@@ -31,6 +33,8 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
   /** Threads whose virtual CPU has the kernel's GS base. */
   readonly #attached = new Set<number>();
   #started = false;
+  /** A thread whose registers a handler's end has put in place. */
+  #returning: number | undefined;
 
   constructor(kernel: Kernel, options: PlatformOptions) {
     this.name = kernel.name;
@@ -107,6 +111,8 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
     if (this.#kernel.vtl) privileged.kernelGsBase = 0n;
     this.#swap();
     this.#home.inGuest = true;
+    if (this.#returning === thread) returnBySysret(this.#options.platform.cpu);
+    this.#returning = undefined;
   }
 
   leaveGuest(thread: number, reason: LeaveReason): void {
@@ -159,8 +165,9 @@ export class KernelPlatform implements PunchthroughProvider, Lifecycle {
     // The base is live.
   }
 
-  sigreturn(): void {
-    // As for a handler's start.
+  sigreturn(thread: number): void {
+    // SNP leaves by sysretq whatever the frame says; LVBS by iretq.
+    if (this.asLitebox && !this.#kernel.vtl) this.#returning = thread;
   }
 }
 

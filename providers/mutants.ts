@@ -1,3 +1,4 @@
+import { needyFaults } from "./inject-lifecycle.ts";
 import { type InjectRule, injectEvents, parseInjectRule } from "./inject-rule.ts";
 
 /** One fault for `shimbed mutate` to try. */
@@ -63,6 +64,7 @@ const EVENT_FAULTS: readonly (readonly [string, string])[] = [
   ["canary", "the canary is overwritten"],
   ["swap", "FS and GS have changed places"],
   ["skip-restore", "the guest's bases are not put back"],
+  ["sysret", "rcx and r11 are lost"],
 ];
 
 /**
@@ -96,8 +98,8 @@ export function mutants(counts: ReadonlyMap<string, number>, target: MutationTar
   }
   for (const event of injectEvents) {
     for (const [fault, what] of EVENT_FAULTS) {
-      const times = counts.get(fault === "canary" ? `@${event} canary` : `@${event}`) ?? 0;
-      if (times === 0) continue;
+      const times = counts.get(needyFaults.some((needy) => needy === fault) ? `@${event} ${fault}` : `@${event}`) ?? 0;
+      if (times === 0 || (fault === "sysret" && !leavesBySysret(event, target))) continue;
       const reason = equivalence(event, fault, target);
       add(
         `@${event}`,
@@ -109,6 +111,11 @@ export function mutants(counts: ReadonlyMap<string, number>, target: MutationTar
     }
   }
   return list;
+}
+
+/** These two have a way out that needs rcx and r11; a handler's frame is what may hold others. */
+function leavesBySysret(event: string, { provider }: MutationTarget): boolean {
+  return event === "sigreturn" && (provider === "linux-kernel" || provider === "windows-userland");
 }
 
 function equivalence(event: string, fault: string, { provider }: MutationTarget): string | undefined {

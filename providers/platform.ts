@@ -5,6 +5,9 @@ import type { PrivilegedState, SegmentName } from "../emulator/privileged.ts";
 export interface PlatformCpu {
   readonly privileged: PrivilegedState;
   selector(segment: SegmentName): number;
+  /** General registers, RIP and RFLAGS by their numbers (emulator/cpu.ts). */
+  regBig(register: number): bigint;
+  setRegBig(register: number, value: bigint): void;
 }
 
 /** What a provider is built over. */
@@ -37,6 +40,12 @@ export class GuestView implements PlatformCpu, PrivilegedState {
   selector(segment: SegmentName): number {
     return segment === "fs" || segment === "gs" ? this.#home.selector(segment) : this.#cpu.selector(segment);
   }
+  regBig(register: number): bigint {
+    return this.#cpu.regBig(register);
+  }
+  setRegBig(register: number, value: bigint): void {
+    this.#cpu.setRegBig(register, value);
+  }
   loadSelector(segment: SegmentName, selector: number): boolean {
     if (segment === "fs" || segment === "gs") return this.#home.loadSelector(segment, selector);
     return this.#cpu.privileged.loadSelector(segment, selector);
@@ -52,6 +61,12 @@ export class GuestView implements PlatformCpu, PrivilegedState {
   }
   set gsBase(base: bigint) {
     this.#home.gsBase = base;
+  }
+  get fsgsbase(): boolean {
+    return this.#cpu.privileged.fsgsbase;
+  }
+  set fsgsbase(on: boolean) {
+    this.#cpu.privileged.fsgsbase = on;
   }
   get kernelGsBase(): bigint {
     return this.#cpu.privileged.kernelGsBase;

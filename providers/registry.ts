@@ -68,6 +68,12 @@ const rows: readonly Row[] = [
           litebox: "panics: clear_guest_thread_local_storage is not written",
           source: "litebox_platform_linux_kernel/src/host/snp/snp_impl.rs:119-129",
         },
+        {
+          topic: "rcx and r11 after a signal handler",
+          linux: "those of the frame",
+          litebox: "lost: the way out is sysretq, which uses them",
+          source: "litebox_platform_linux_kernel/src/lib.rs:531-561",
+        },
         threadStartsWithZero(
           "litebox_platform_linux_kernel/src/lib.rs:59-116, the virtual CPU is the host's to set up",
         ),

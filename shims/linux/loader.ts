@@ -179,6 +179,7 @@ export function loadProgram(options: LoadOptions): Loaded {
       entry: image.entry + bias,
       vdso,
       vsyscall,
+      fsgsbase: kernel.machine.cpu.fsgsbase,
       shift: draw(512) * 16,
     });
     const mm = new Mm({ space, abi, mmapBase, bottomUp, startBrk, startStack: stack.sp, ...stack });

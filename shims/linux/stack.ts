@@ -56,6 +56,8 @@ export interface StackContent {
   /** Address of the vDSO and of __kernel_vsyscall in it; 0 when there is none. */
   readonly vdso: number;
   readonly vsyscall: number;
+  /** Whether the processor lets programs use RDFSBASE and its like. */
+  readonly fsgsbase: boolean;
   /** How far the strings' block moves down for the sake of variety, a multiple of 16 below 8192 (arch_align_stack). */
   readonly shift: number;
 }
@@ -167,7 +169,7 @@ function auxvEntries(
     [Auxv.AT_EGID, cred.egid],
     [Auxv.AT_SECURE, content.secure ? 1 : 0],
     [Auxv.AT_RANDOM, at.randomAt],
-    [Auxv.AT_HWCAP2, HWCAP2_FSGSBASE],
+    [Auxv.AT_HWCAP2, content.fsgsbase ? HWCAP2_FSGSBASE : 0],
     [Auxv.AT_EXECFN, at.execfn],
     [Auxv.AT_PLATFORM, at.platformAt],
     // sizeof and alignment of struct rseq, uapi/linux/rseq.h.

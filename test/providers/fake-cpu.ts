@@ -9,6 +9,8 @@ export class FakeCpu implements PlatformCpu, PrivilegedState {
   readonly selectors: Record<SegmentName, number>;
   readonly bases: Record<SegmentName, bigint> = { cs: 0n, ss: 0n, ds: 0n, es: 0n, fs: 0n, gs: 0n };
   kernelGsBase = 0n;
+  fsgsbase = true;
+  readonly registers: bigint[] = new Array<bigint>(18).fill(0n);
   /** Writes that reached the CPU, by name. */
   readonly writes: string[] = [];
 
@@ -19,6 +21,14 @@ export class FakeCpu implements PlatformCpu, PrivilegedState {
 
   get privileged(): PrivilegedState {
     return this;
+  }
+
+  regBig(register: number): bigint {
+    return this.registers[register] ?? 0n;
+  }
+
+  setRegBig(register: number, value: bigint): void {
+    this.registers[register] = value;
   }
 
   selector(segment: SegmentName): number {
