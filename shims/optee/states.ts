@@ -3,10 +3,11 @@
 import { blockName, chainMode, operationClass } from "./algorithm-fields.ts";
 import { Alg } from "./algorithms.ts";
 import { Mode, OperationClass } from "./constants.ts";
-import { type AuthencState, Ccm, Gcm } from "./crypto/authenc.ts";
+import { type AuthencState, Ccm, GCM_NONCE_MAX, Gcm } from "./crypto/authenc.ts";
 import { BlockCipher, type BlockName } from "./crypto/block-cipher.ts";
 import { type CipherState, createCipher } from "./crypto/cipher.ts";
 import { createDigest, type DigestState, hashName } from "./crypto/hash.ts";
+import { LongNonceGcm } from "./crypto/long-nonce-gcm.ts";
 import { CbcMac, Cmac, Hmac, type MacState } from "./crypto/mac.ts";
 import type { TeeObject } from "./objects.ts";
 import { fail, Tee } from "./results.ts";
@@ -113,6 +114,9 @@ export function startAuthenc(
   const encrypt = state.mode === Mode.ENCRYPT;
   const { secret } = key;
   if (![16, 24, 32].includes(secret.length)) fail(Tee.ERROR_BAD_PARAMETERS, "no AES key of that length");
-  if (chainMode(state.algorithm) === AeMode.GCM) return new Gcm(secret, nonce, lengths.tag, encrypt);
+  if (chainMode(state.algorithm) === AeMode.GCM) {
+    const Way = nonce.length > GCM_NONCE_MAX ? LongNonceGcm : Gcm;
+    return new Way(secret, nonce, lengths.tag, encrypt);
+  }
   return Ccm.create(secret, nonce, lengths.tag, lengths.aad, lengths.payload, encrypt);
 }

@@ -20,8 +20,8 @@ import { arg, type Row, row } from "../table.ts";
 /** Numbers of HKDF's attributes before GlobalPlatform 1.3 had them (tee_api_defines_extensions.h). */
 const OLD_HKDF_SALT = 0xd00002c0;
 const OLD_HKDF_INFO = 0xd00003c0;
-/** Of PBKDF2: more would hold up the host for minutes. */
-const ITERATIONS_MAX = 10_000_000;
+/** Of PBKDF2, as many as RFC 6070 tries: more would hold up the host for minutes. */
+const ITERATIONS_MAX = 2 ** 24;
 
 function derive(call: Call, handleOfState: number, params: number, count: number, derived: number): number {
   const state = stateOf(call, handleOfState);

@@ -14,10 +14,10 @@ export interface AuthencState {
 }
 
 const BLOCK = 16;
-/** OpenSSL's GCM_IV_MAX_SIZE. */
-const NONCE_MAX = 128;
+/** OpenSSL's GCM_IV_MAX_SIZE: longer nonces are for `LongNonceGcm`. */
+export const GCM_NONCE_MAX = 128;
 
-/** On node's GCM. That cannot be copied, so what was put in is kept and put in again. */
+/** On node's GCM. It cannot be copied, so what was put in is kept and put in again. */
 export class Gcm implements AuthencState {
   readonly tagLength: number;
   readonly #key: Uint8Array;
@@ -30,7 +30,7 @@ export class Gcm implements AuthencState {
   readonly #payload: Uint8Array[] = [];
 
   constructor(key: Uint8Array, iv: Uint8Array, tagLength: number, encrypt: boolean) {
-    if (iv.length === 0 || iv.length > NONCE_MAX) fail(Tee.ERROR_BAD_PARAMETERS, `a nonce has 1 to ${NONCE_MAX} bytes`);
+    if (iv.length === 0) fail(Tee.ERROR_BAD_PARAMETERS, "a nonce has at least one byte");
     if (tagLength > BLOCK) fail(Tee.ERROR_BAD_PARAMETERS, `a tag has at most ${BLOCK} bytes`);
     this.tagLength = tagLength;
     this.#key = key;
