@@ -52,6 +52,8 @@ struct MemoryUse {
 };
 
 MemoryUse memoryUse(const Decoded& d, bool wide);
+// Raises #GP where its memory operand does not lie on a multiple of 16.
+bool wantsAlignment(const Decoded& d);
 Decoded decode(const uint8_t* bytes, size_t available, Width width);
 
 }  // namespace shimbed

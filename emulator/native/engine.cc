@@ -61,6 +61,10 @@ bool Engine::init(std::string& error) {
     return false;
   }
   if (!verifyLayout(error)) return false;
+  if (!internals::catchUnaligned(cpu)) {
+    error = "this build of libunicorn 2.0.1 keeps its class of processors elsewhere than expected";
+    return false;
+  }
   region = internals::firstRegion(uc);
   modelProcessor();
   gdtFrame_ = physical->allocate();
@@ -337,6 +341,13 @@ bool Engine::onCpuidInstruction() {
 }
 
 void Engine::onSysenter(uint32_t) { stopWith(SYSENTER); }
+
+void Engine::onUnaligned(uint64_t address, uintptr_t retaddr) {
+  internals::restoreState(cpu, retaddr);
+  bool operand = (address & 15) && wantsAlignment(instructionAt(env.head().eip));
+  stopException(operand ? 13 : 17, 0);
+  internals::leave(cpu, uc, 0);
+}
 
 void Engine::onAbort() {
   stopException(6, 0);

@@ -35,7 +35,7 @@ struct StopBlock {
 constexpr uint32_t GDT_ENTRIES = 16;
 // __USER_DS of an x86-64 kernel, the only kind that has `syscall`.
 constexpr uint16_t SYSRET_SS = 0x2b;
-constexpr uint64_t FLAG_TF = 0x100;
+constexpr uint64_t FLAG_TF = 0x100, FLAG_AC = 1 << 18;
 
 struct Context {
   char env[Env::contextSize];
@@ -102,8 +102,12 @@ class Engine {
   bool onCpuidInstruction();
   void onSysenter(uint32_t addend);
   void onAbort();
+  // While a block is translated: what a load or store of the instruction at hand wants of its address, for TCG.
+  uint32_t wantedAlignment();
+  void onUnaligned(uint64_t address, uintptr_t retaddr);
   uint64_t readTsc();
-  int patchedByte(uint64_t address) const {
+  int patchedByte(uint64_t address) {
+    fetchedAt_ = address;
     for (uint32_t p = 0; p < patchCount_; p++) {
       uint64_t i = address - patches_[p].address;
       if (i < patches_[p].length) return patches_[p].bytes[i];
@@ -171,6 +175,15 @@ class Engine {
   };
   Patch patches_[8];
   uint32_t patchCount_ = 0;
+  // Of that block, the instructions whose memory operand has to be aligned, in order; the first that is not translated yet.
+  struct Aligned {
+    uint64_t address;
+    uint8_t length;
+  };
+  std::vector<Aligned> aligned_;
+  size_t nextAligned_ = 0;
+  bool alignsAll_ = false;  // EFLAGS.AC is set
+  uint64_t fetchedAt_ = 0;
   uint32_t fills_ = 0;
   // Instructions that the engine carries out, as last seen at their addresses.
   struct OwnInstruction {

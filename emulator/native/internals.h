@@ -21,6 +21,10 @@ void nextBlockAlone(CPUState* cpu);
 void forgetAlone(CPUState* cpu);
 // Drops all code translated from the physical page.
 void dropTranslations(uc_engine* uc, uint64_t physicalPage);
+// Has accesses that are not aligned as they should come to Engine::onUnaligned; false where the place for it is not found.
+bool catchUnaligned(CPUState* cpu);
+// Brings EIP to the instruction that was executing.
+void restoreState(CPUState* cpu, uintptr_t retaddr);
 // Ends the block; the run goes on where EIP is.
 [[noreturn]] void exitBlock(CPUState* cpu);
 // Ends the run at the instruction that was executing; registers and flags are those before it.

@@ -10,10 +10,13 @@ namespace shimbed {
 // the first one that needs a patch, and before one that reaches into the next page, where a fetch may fault.
 int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   patchCount_ = 0;
+  aligned_.clear();
+  nextAligned_ = 0;
   if (!active_) return maxInstructions;
   uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
   uint32_t flags = *reinterpret_cast<const uint32_t*>(tb + offset::tbFlags);
   Width width = codeWidth(flags);
+  alignsAll_ = flags & FLAG_AC;
   bool checks = strict_ && width != Width::code64 && maxInstructions > 1;  // alone: runAlone()
   if (width != Width::code64) pc = uint32_t(pc);
   int64_t at = active_->translate(pc, FETCH);
@@ -33,6 +36,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       std::memcpy(window + left, physical->base() + next, 15);
       d = decode(window, left + 15, width);
       if (checks && d.length && needsCheck(d, flags)) d.verdict = Verdict::checked;
+      if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
       patchInstruction(pc, d, width, false);
       return 1;
     }
@@ -41,6 +45,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       d.verdict = Verdict::checked;
       d.endsBlock = true;
     }
+    if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
     // A trap or a check after each element of a string needs to leave the translated code.
     bool inPlace = d.verdict == Verdict::repString && !strict_ && !(flags & FLAG_TF);
     patchInstruction(pc, d, width, inPlace);
@@ -50,6 +55,16 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
     left -= d.length;
   }
   return maxInstructions;
+}
+
+uint32_t Engine::wantedAlignment() {
+  // TCG's MemOp: 0x70 asks for the natural alignment of the access, 0x40 for 16 bytes.
+  while (nextAligned_ < aligned_.size() && aligned_[nextAligned_].address + aligned_[nextAligned_].length <= fetchedAt_) nextAligned_++;
+  if (nextAligned_ < aligned_.size() && fetchedAt_ >= aligned_[nextAligned_].address) {
+    nextAligned_++;  // 16 bytes are two accesses, and the first tells
+    return 0x40;
+  }
+  return alignsAll_ ? 0x70 : 0;
 }
 
 void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace) {

@@ -1,5 +1,7 @@
 // Functions of libunicorn that ours stand in front of: by the linker (--wrap, see binding.gyp), or for the shared
 // library by the dynamic linker (interpose.cc).
+#include <malloc.h>
+
 #include <cstdlib>
 #include <cstring>
 
@@ -17,6 +19,7 @@ void tlb_flush_page_x86_64(CPUState*, uint64_t page);
 void tb_invalidate_phys_range_x86_64(uc_engine*, uint64_t start, uint64_t end);
 bool cpu_restore_state_x86_64(CPUState*, uintptr_t hostPc, bool willExit);
 [[noreturn]] void cpu_loop_exit_x86_64(CPUState*);
+void x86_cpu_do_interrupt_x86_64(CPUState*);
 
 void* __real_memory_mapping(uc_engine*, uint64_t address);
 bool __real_x86_cpu_tlb_fill_x86_64(CPUState*, uint64_t, int, int, int, bool, uintptr_t);
@@ -137,6 +140,19 @@ HORIZONTALS(phsubsw)
 #undef HORIZONTALS
 #undef HORIZONTAL
 
+// The translator's loads and stores, which may want their addresses aligned.
+#define ACCESS(name)                                                                                          \
+  void __real_tcg_gen_qemu_##name##_x86_64(void* context, void* value, void* address, uint64_t index, uint32_t memop); \
+  void __wrap_tcg_gen_qemu_##name##_x86_64(void* context, void* value, void* address, uint64_t index, uint32_t memop) { \
+    if (Engine* e = currentEngine()) memop |= e->wantedAlignment();                                           \
+    __real_tcg_gen_qemu_##name##_x86_64(context, value, address, index, memop);                               \
+  }
+ACCESS(ld_i32)
+ACCESS(ld_i64)
+ACCESS(st_i32)
+ACCESS(st_i64)
+#undef ACCESS
+
 // Some encodings reach an abort() in the translator; for the guest they are undefined instructions.
 [[noreturn]] void __wrap_abort() {
   Engine* e = currentEngine();
@@ -162,6 +178,22 @@ uint32_t& nextBlock(CPUState* cpu) { return *reinterpret_cast<uint32_t*>(reinter
 }  // namespace
 void nextBlockAlone(CPUState* cpu) { nextBlock(cpu) = 1; }
 void forgetAlone(CPUState* cpu) { nextBlock(cpu) = 0xffffffffu; }
+namespace {
+void onUnaligned(CPUState*, uint64_t address, int, int, uintptr_t retaddr) {
+  if (Engine* e = currentEngine()) e->onUnaligned(address, retaddr);
+}
+}  // namespace
+bool catchUnaligned(CPUState* cpu) {
+  // The class lies within the processor's own memory; the function comes after the one for interrupts, and x86 has none.
+  using Function = void (*)();
+  Function* word = reinterpret_cast<Function*>(cpu);
+  Function* end = word + malloc_usable_size(cpu) / sizeof(Function);
+  while (word != end && *word != reinterpret_cast<Function>(x86_cpu_do_interrupt_x86_64)) word++;
+  if (word == end || word + 1 == end || word[1] != nullptr) return false;
+  word[1] = reinterpret_cast<Function>(onUnaligned);
+  return true;
+}
+void restoreState(CPUState* cpu, uintptr_t retaddr) { cpu_restore_state_x86_64(cpu, retaddr, true); }
 void exitBlock(CPUState* cpu) { cpu_loop_exit_x86_64(cpu); }
 void leave(CPUState* cpu, uc_engine* uc, uintptr_t retaddr) {
   uc_emu_stop(uc);

@@ -57,6 +57,8 @@ const different: readonly Rule[] = [
     "nor SHA, GFNI, ADX, MOVDIRI, CET",
     inMap(3, (p) => p.op >= 0xc8 && (p.op < 0xdb || p.op > 0xdf) && (p.op & 0xfe) !== 0xf0),
   ],
+  ["nor INVPCID", inMap(3, oneOf(0x82))],
+  ["LOCK MOV CR0 is MOV CR8 on AMD", (p) => p.map === 2 && oneOf(0x20, 0x22)(p) && p.prefixes.has(0xf0)],
   ["nor those of 0F3A", inMap(4, (p) => p.op >= 0xcc && p.op <= 0xcf)],
   [
     "nor XSAVE, CLFLUSHOPT, CLWB, RDRAND, RDPID, LZCNT, TZCNT, PREFETCHW",
@@ -110,10 +112,6 @@ const different: readonly Rule[] = [
   ],
   ["RET to an address that is not canonical faults at the target", inMap(1, oneOf(0xc2, 0xc3, 0xff))],
   ["INT1 under the trap flag", inMap(1, oneOf(0xf1))],
-  [
-    "SSE operands are not checked for alignment",
-    (p, host, ours) => p.map > 1 && p.memory && host.vector === 13 && host.error === 0 && ours.vector !== 13,
-  ],
   [
     "more than one of 66, F2, F3 before an SSE instruction",
     (p) => p.map > 1 && [0x66, 0xf2, 0xf3].filter((b) => p.prefixes.has(b)).length > 1,
