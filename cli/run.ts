@@ -17,11 +17,23 @@ export async function runGuest(guest: string, args: readonly string[], options: 
     const keptRecords = options.json ? MANY_RECORDS : FEW_RECORDS;
     const report = await runToEnd({ guest, args, options, keptRecords });
     if (options.json) sink.write(`${JSON.stringify(reportToJson(guest, args, options, report))}\n`);
-    else for (const line of endLines(report, options)) sink.write(`${line}\n`);
+    else {
+      for (const line of endLines(report, options)) sink.write(`${line}\n`);
+      if (report.faults.length > 0 && (await isTaFile(guest)))
+        sink.write(
+          `shimbed: ${guest} is a trusted application: give the commands it shall run, with --commands FILE\n`,
+        );
+    }
     return report.status;
   } finally {
     sink.close();
   }
+}
+
+/** Asked when a guest died, as that is what becomes of one that is run as a program of Linux. */
+async function isTaFile(guest: string): Promise<boolean> {
+  const { isTa } = await import("./ta.ts");
+  return isTa(guest);
 }
 
 function reportToJson(guest: string, args: readonly string[], options: GuestOptions, report: GuestReport): object {

@@ -21,6 +21,7 @@ export const TaFlag = {
 const HEAD_BYTES = 32;
 const NO_ENTRY = 2 ** 64 - 1;
 const SHDR_BYTES = 64;
+const HEAD_NAME = ".ta_head\0";
 
 export interface TaBinary {
   /** How messages call the file. */
@@ -48,7 +49,7 @@ export function readTa(bytes: Uint8Array, name: string): TaBinary {
       `cannot run ${name}: it is a 32-bit program, and trusted applications are x86-64; build it with -m64`,
       126,
     );
-  const head = taHead(bytes, image);
+  const head = taHead(bytes, image, name);
   const fileUuid = normalizeUuid(name.slice(name.lastIndexOf("/") + 1).replace(/\.[^.]*$/, ""));
   if (head === undefined) {
     if (fileUuid === undefined)
@@ -77,9 +78,14 @@ export function readTa(bytes: Uint8Array, name: string): TaBinary {
   };
 }
 
-function taHead(bytes: Uint8Array, image: ElfImage): Uint8Array | undefined {
+function taHead(bytes: Uint8Array, image: ElfImage, name: string): Uint8Array | undefined {
   const { offset, entrySize, count } = image.sections;
-  if (offset === 0 || entrySize !== SHDR_BYTES || offset + count * SHDR_BYTES > bytes.length) return undefined;
+  if (offset === 0 || entrySize !== SHDR_BYTES) return undefined;
+  if (offset + count * SHDR_BYTES > bytes.length)
+    throw new UserError(
+      `cannot run ${name}: its ${count} section headers should lie at offset 0x${offset.toString(16)}, and the file ends at 0x${bytes.length.toString(16)}; it is truncated, so copy or build it again`,
+      126,
+    );
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const strings = view.getUint16(62, true);
   if (strings >= count) return undefined;
@@ -87,12 +93,7 @@ function taHead(bytes: Uint8Array, image: ElfImage): Uint8Array | undefined {
   for (let index = 0; index < count; index++) {
     const header = offset + index * SHDR_BYTES;
     const at = names + view.getUint32(header, true);
-    if (
-      Buffer.from(bytes.buffer, bytes.byteOffset + at, Math.max(0, Math.min(9, bytes.length - at))).toString(
-        "latin1",
-      ) !== ".ta_head\0"
-    )
-      continue;
+    if (Buffer.from(bytes.subarray(at, at + HEAD_NAME.length)).toString("latin1") !== HEAD_NAME) continue;
     const start = Number(view.getBigUint64(header + 24, true));
     const size = Number(view.getBigUint64(header + 32, true));
     if (size < HEAD_BYTES || start + HEAD_BYTES > bytes.length) return undefined;

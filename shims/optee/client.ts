@@ -44,7 +44,8 @@ export interface OperationOptions {
 /** Who asks when nobody says: LiteBox' default. */
 const defaultClient: Identity = Object.freeze({ login: Login.USER, uuid: NIL_UUID });
 const TIMEOUT_INFINITE = 0xffff_ffff;
-const BUFFER_MAX = 2 ** 28;
+/** Four of them can still be a line of JSON. */
+const BUFFER_MAX = 2 ** 25;
 
 interface Prepared {
   readonly param: Param;

@@ -145,7 +145,18 @@ describe("wrong command lines", () => {
     },
   ])("$args", ({ args, says, status }) => refused(shimbed(args), status, says));
 
+  test("a TA without commands is no program of Linux, and that is said", () => {
+    const { status, stderr } = shimbed(["run", counter]);
+    expect(status).toBe(139);
+    expect(stderr).toMatch(/^shimbed: .*counter\.elf is a trusted application: .* --commands FILE$/m);
+  });
+
   test("files that do not fit", () => {
+    refused(
+      shimbed(["run", "--commands", commands, "--storage", join(dir, "no/such/place"), counter]),
+      125,
+      /cannot read the storage .*ENOENT; give another/,
+    );
     refused(shimbed(["run", "--commands", commands, "/bin/true"]), 126, /\/bin\/true: it has no \.ta_head/);
     refused(shimbed(["run", "--commands", commands, "/no/such"]), 127, /cannot read \/no\/such/);
     const wrong = write("wrong.json", [{ func_id: "open_sesion" }]);

@@ -15,8 +15,10 @@ const SHOWN = 16;
 function outputText(output: TaOutput, index: number): string | undefined {
   if (output === undefined) return undefined;
   if (output.kind === "value") return `output (index: ${index}): ${hex(output.a)} ${hex(output.b)}`;
-  const bytes = Buffer.from(output.data).toString("hex");
-  const shown = bytes.length > 4 * SHOWN ? `${bytes.slice(0, 2 * SHOWN)}…` : bytes;
+  const { data } = output;
+  // Up to twice as many, whole.
+  const some = data.length > 2 * SHOWN;
+  const shown = Buffer.from(some ? data.subarray(0, SHOWN) : data).toString("hex") + (some ? "…" : "");
   return `output (index: ${index}): ${shown} (${output.size} bytes)`;
 }
 

@@ -16,7 +16,7 @@ const uuid = {
   type: "string",
   pattern: "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
 } as const;
-const size = { type: "integer", minimum: 0, maximum: 268435456 } as const;
+const size = { type: "integer", minimum: 0, maximum: 33554432 } as const;
 
 const data = { data_base64: base64, data_hex: hex, data_text: { type: "string" } } as const;
 const oneData = [{ required: ["data_base64"] }, { required: ["data_hex"] }, { required: ["data_text"] }] as const;

@@ -7,7 +7,7 @@
  * so that any changed byte is found: in an object by whoever opens it, in the rest by everybody. Every change writes a whole
  * new file beside the old one and renames it, so that a kill at any moment leaves one of the two.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "../../../emulator/errors.ts";
 import { fail, Tee } from "../results.ts";
@@ -47,7 +47,7 @@ export class FileStore implements ObjectStore {
     try {
       bytes = readFileSync(path);
     } catch (error) {
-      if (errorCode(error) === "ENOENT") return;
+      if (errorCode(error) === "ENOENT" && existsSync(dirname(path))) return;
       throw new UserError(
         `cannot read the storage ${path}: ${errorCode(error)}; give another file with --storage`,
         125,
