@@ -75,6 +75,11 @@ export function addGuestOptions(command: Command, needsGuest = true): readonly E
         .choices(["virtual", "host"])
         .default("virtual"),
     )
+    .addOption(
+      new Option("--net <which>", "a loopback of the run's own and nothing else, or the host's network")
+        .choices(["none", "host"])
+        .default("none"),
+    )
     .addOption(new Option("--timeout <seconds>", "end the run after this much real time").argParser(parseSeconds))
     .addOption(new Option("--max-blocks <n>", "end the run after so many basic blocks").argParser(parseCount))
     .addOption(asMemory.argParser(parseSize))

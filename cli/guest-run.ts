@@ -7,6 +7,7 @@ import type { LedgerRecord } from "../providers/ledger.ts";
 import { HostPanic } from "../providers/lifecycle.ts";
 import { providerInfos } from "../providers/registry.ts";
 import { KernelWorld } from "../shims/linux/guest-world.ts";
+import { HostNetwork } from "../shims/linux/net/host.ts";
 import type { RunEnd } from "../shims/linux/run.ts";
 import { Signals } from "../shims/linux/signals/port.ts";
 import type { ExitStatus } from "../shims/linux/task.ts";
@@ -101,6 +102,7 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
       user: options.user ?? hostUser(),
       seed: options.seed,
       clock: options.clock,
+      hostNetwork: options.net === "host" ? await hostNetwork() : undefined,
       maxMemory: options.maxMemory,
       hostMemory: hostMemory(options.maxMemory),
       strictSegments: options.strictSegments,
@@ -162,6 +164,12 @@ async function surroundings({ options, audit = false, countsTargets = false }: G
   const { Around } = await import("./around.ts");
   const around = new Around(options, world, symbolOf);
   return { world, around, gate: { audit, symbolOf, ...counting, ...around.gate } };
+}
+
+/** Node's network code takes a while to load: only for runs that use it. */
+async function hostNetwork(): Promise<HostNetwork> {
+  const [net, dgram] = await Promise.all([import("node:net"), import("node:dgram")]);
+  return new HostNetwork({ net: net.default, dgram: dgram.default });
 }
 
 async function toEnd(session: Session, interrupts: Interrupts, maxBlocks: number | undefined): Promise<GuestEnd> {

@@ -22,6 +22,7 @@ export interface GuestOptions extends AroundOptions {
   readonly user?: { readonly uid: number; readonly gid: number };
   readonly seed: number;
   readonly clock: "virtual" | "host";
+  readonly net: "none" | "host";
   readonly timeout?: number;
   readonly maxBlocks?: number;
   readonly maxMemory?: number;
@@ -33,7 +34,7 @@ export interface GuestOptions extends AroundOptions {
 
 /** What a `run` without options has, under a limit of real seconds. */
 export function plainOptions(timeout: number): GuestOptions {
-  return { provider: "direct", environment: [], seed: 0, clock: "virtual", timeout };
+  return { provider: "direct", environment: [], seed: 0, clock: "virtual", net: "none", timeout };
 }
 
 const UNITS: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };

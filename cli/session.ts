@@ -10,6 +10,7 @@ import { HostClock, VirtualClock } from "../shims/linux/clock.ts";
 import { errnoName } from "../shims/linux/errno.ts";
 import { startFirst } from "../shims/linux/exec.ts";
 import { KernelWorld } from "../shims/linux/guest-world.ts";
+import type { HostNetwork } from "../shims/linux/net/host.ts";
 import { findProgram } from "../shims/linux/program.ts";
 import { Random } from "../shims/linux/random.ts";
 import { type RunEnd, type RunLimits, run } from "../shims/linux/run.ts";
@@ -40,6 +41,8 @@ export interface SessionOptions {
   readonly user: { readonly uid: number; readonly gid: number };
   readonly seed: number;
   readonly clock: "virtual" | "host";
+  /** Where the guest's TCP and UDP go; to a loopback of the run's own if left out. */
+  readonly hostNetwork?: HostNetwork | undefined;
   /** Bytes that one process may map. */
   readonly maxMemory?: number | undefined;
   /** Bytes of this machine's memory that the guest's memory may take. */
@@ -106,6 +109,7 @@ export class Session {
         ...(streams === undefined ? {} : { streams }),
         ...(options.programAt === undefined ? {} : { programAt: options.programAt }),
         ...(lower === undefined ? {} : { lower }),
+        hostNetwork: options.hostNetwork !== undefined,
       },
     );
     this.#vfs = guestRoot.vfs;
@@ -135,6 +139,7 @@ export class Session {
       random,
       table: fullTable(),
       signals: options.signals,
+      hostNetwork: options.hostNetwork,
       ...(options.trace === undefined ? {} : { tracer: new EventTracer({ ...options.trace, ledger }) }),
       ...(options.maxMemory === undefined ? {} : { maxMemory: options.maxMemory }),
     });

@@ -44,6 +44,7 @@ export async function record(guest: string, args: readonly string[], options: Re
 function refuseWhatCannotBeKept(options: RecordOptions): void {
   const why = (option: string, because: string): Error => testError(`cannot record with ${option}: ${because}`);
   if (options.clock === "host") throw why("--clock host", "the host's time does not come again");
+  if (options.net === "host") throw why("--net host", "what others send does not come again");
   if (options.bind?.some(({ writable }) => writable)) throw why("--bind …:rw", "it would change this machine's files");
   if (options.policy !== undefined) throw why("--policy", "a recording has no place for it");
   if (options.timeout !== undefined) throw why("--timeout", "real time does not come again; --max-blocks does");

@@ -83,6 +83,7 @@ function storedOptions(run: RecordedRun, store: string): GuestOptions {
     argv0: argv[0] ?? "",
     environment: envp.map(variableOf),
     clock: "virtual",
+    net: "none",
     ...(inject === undefined ? {} : { inject }),
     ...(hostEvents === undefined ? {} : { hostEvents: parseHostEventMode(hostEvents) }),
     ...(as === undefined ? {} : { as }),

@@ -46,7 +46,9 @@ const LINGER = { virtual: 3600e9, host: 10e9, blocks: 1e9 } as const;
 
 /** Runs all tasks of `kernel` until the first process has ended and no task is left that could still run. */
 export async function run(kernel: Kernel, limits: RunLimits = {}): Promise<RunEnd> {
-  return new Runner(kernel, limits).run();
+  const end = await new Runner(kernel, limits).run();
+  await kernel.net.host?.settle();
+  return end;
 }
 
 class Runner {
@@ -110,12 +112,17 @@ class Runner {
         task.preempted = true;
         last = task;
       }
-      if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0) {
+      if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0 || this.#hasNetwork()) {
         this.#interrupted = false;
         if (scheduler.onHost > 0) scheduler.pollHost();
         await setImmediate();
       }
     }
+  }
+
+  /** What comes over the host's network is told of between turns. */
+  #hasNetwork(): boolean {
+    return (this.#kernel.net.host?.active ?? 0) > 0;
   }
 
   #firstStatus(): ExitStatus {
@@ -146,7 +153,8 @@ class Runner {
     const { scheduler, signals } = this.#kernel;
     const timed =
       scheduler.nextDeadline !== Number.POSITIVE_INFINITY || signals.nextTimer() !== Number.POSITIVE_INFINITY;
-    const ends = scheduler.readyCount > 0 || scheduler.onHost > 0 || timed || this.#linger !== undefined;
+    const ends =
+      scheduler.readyCount > 0 || scheduler.onHost > 0 || timed || this.#linger !== undefined || this.#hasNetwork();
     let budget = ends ? turn : -1;
     if (this.#wallDeadline !== Number.POSITIVE_INFINITY && budget < 0) budget = SLICE_BLOCKS;
     if (this.#blocksLeft !== Number.POSITIVE_INFINITY) {

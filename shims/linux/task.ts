@@ -16,6 +16,7 @@ import { Identities } from "./identities.ts";
 import { Ipc } from "./ipc/ipc.ts";
 import type { Limits } from "./limits.ts";
 import type { Mm } from "./mm.ts";
+import type { HostNetwork } from "./net/host.ts";
 import { Network } from "./net/network.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
 import type { Random, RandomStream } from "./random.ts";
@@ -42,6 +43,8 @@ export interface KernelOptions {
   /** What a call by this name is to answer without being carried out, undefined for most: a fault injector's. */
   readonly injectCall?: ((name: string) => number | undefined) | undefined;
   readonly hostname?: string;
+  /** The host's network, for TCP and UDP; a loopback of the run's own when omitted. */
+  readonly hostNetwork?: HostNetwork | undefined;
   /** Bytes of guest memory one process may map (RLIMIT_AS of the first process); unlimited when omitted. */
   readonly maxMemory?: number;
 }
@@ -116,7 +119,7 @@ export class Kernel {
     this.scheduler = new Scheduler(options.random.stream("schedule"));
     this.futexes = new FutexTable();
     this.vdso = new Vdso(options.machine.physical);
-    this.net = new Network(this);
+    this.net = new Network(this, options.hostNetwork);
     this.ipc = new Ipc(this);
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
     this.maxMemory = options.maxMemory;

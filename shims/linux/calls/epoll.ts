@@ -72,11 +72,12 @@ function waitOn(
   epfd: number,
   at: number,
   limit: number,
-  timeout: number | undefined,
+  given: number | undefined,
   over: (result: number) => void,
 ): Result {
   if (limit <= 0 || limit > MAX_EVENTS) fail(Errno.EINVAL, "no positive number of events");
   const { memory, process, kernel } = task;
+  const timeout = kernel.net.patience(given);
   if (at + limit * EVENT > process.space.end) fail(Errno.EFAULT, "the array leaves user space");
   const epoll = openFileOf(task, epfd);
   if (!(epoll instanceof EpollFile)) return fail(Errno.EINVAL, `descriptor ${epfd} is no epoll`);

@@ -24,17 +24,18 @@ interface Interest {
 /**
  * Waits until `check` is content. It runs again whenever one of the files changes.
  * @param check gives the result, 0 to go on waiting
- * @param timeout ns; undefined for ever
+ * @param given timeout in ns; undefined for ever
  * @param finish runs once, with the time that is left and the result
  */
 function waitFor(
   task: Task,
   interests: readonly Interest[],
   check: () => number,
-  timeout: number | undefined,
+  given: number | undefined,
   finish: (left: number, result: number) => void,
 ): Result {
-  const { clock } = task.kernel;
+  const { clock, net } = task.kernel;
+  const timeout = net.patience(given);
   const now = clock.now();
   const deadline = timeout === undefined ? undefined : now + timeout;
   const done = (result: number) => {

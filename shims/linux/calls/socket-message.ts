@@ -282,7 +282,8 @@ const o = { family: "network" } as const;
 export const socketMessageCalls: readonly Row[] = [
   row("sendto", { x86_64: 44, i386: 369 }, [fd, bufferIn(2), size, messageFlags, addressIn(5), int], sendto, {
     ...o,
-    support: "MSG_OOB works on TCP; on AF_UNIX it is EOPNOTSUPP, as in kernels without AF_UNIX_OOB",
+    support:
+      "MSG_OOB works on TCP, but not on the host's network (EOPNOTSUPP); on AF_UNIX it is EOPNOTSUPP, as in kernels without AF_UNIX_OOB",
   }),
   row(
     "recvfrom",

@@ -124,8 +124,13 @@ export function accept(task: Task, descriptor: number, at: number, lengthAt: num
 }
 
 export const getsockname = fileCall((task, descriptor, at, lengthAt) => {
-  writeAddress(task, socketOf(task, descriptor).localAddress, at, lengthAt);
-  return 0;
+  const target = socketOf(task, descriptor);
+  const attempt = (): number => {
+    if (target.isBinding) return -Errno.EAGAIN;
+    writeAddress(task, target.localAddress, at, lengthAt);
+    return 0;
+  };
+  return waiting(target, [target.writeQueue], attempt, undefined);
 });
 
 export const getpeername = fileCall((task, descriptor, at, lengthAt) => {
@@ -215,16 +220,19 @@ export const socketCalls: readonly Row[] = [
   row("socket", { x86_64: 41, i386: 359 }, [family, socketType, int], socket, {
     ...o,
     support:
-      "AF_UNIX, TCP and UDP over a loopback of the run's own, and NETLINK_ROUTE; any other family is EAFNOSUPPORT",
+      "AF_UNIX, TCP and UDP over a loopback of the run's own or, with --net host, over the host's network, and NETLINK_ROUTE, " +
+      "which knows lo alone; any other family is EAFNOSUPPORT",
   }),
   row("socketpair", { x86_64: 53, i386: 360 }, [family, socketType, int, pair], socketpair, o),
   row("bind", { x86_64: 49, i386: 361 }, [fd, addressIn(2), int], bind, {
     ...o,
-    support: "local are 127.0.0.0/8, ::1 and the addresses that stand for any",
+    support:
+      "local are 127.0.0.0/8, ::1 and the addresses that stand for any; on the host's network a TCP port is taken for good here, " +
+      "also with SO_REUSEADDR, and its queue has 511 places",
   }),
   row("connect", { x86_64: 42, i386: 362 }, [fd, addressIn(2), int], connect, {
     ...o,
-    support: "the host's network is not there: ENETUNREACH",
+    support: "the host's network is not there without --net host: ENETUNREACH",
   }),
   row("listen", { x86_64: 50, i386: 363 }, [fd, int], listen, o),
   row("accept", { x86_64: 43 }, [fd, addressOut(2), lengthInOut], accept, o),

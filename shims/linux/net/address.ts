@@ -65,8 +65,8 @@ export function ipBytes(family: number, ip: Ip): Uint8Array {
   return Buffer.from(ip === ANY4 ? ANY6 : MAPPED + ip, "hex");
 }
 
-/** A local endpoint as AF_INET6 shows it: its own "any" address stays `::`. */
-function ipText(ip: Ip): string {
+/** `127.0.0.1`, `::1`. */
+export function ipText(ip: Ip): string {
   const bytes = Buffer.from(ip, "hex");
   if (isV4(ip)) return bytes.join(".");
   const groups = (ip.match(/.{4}/g) ?? []).map((group) => Number.parseInt(group, 16).toString(16));

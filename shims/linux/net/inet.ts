@@ -1,6 +1,7 @@
 import { Errno } from "../errno.ts";
 import type { RandomStream } from "../random.ts";
 import type { Task } from "../task.ts";
+import type { Wait } from "../wait.ts";
 import {
   ANY4,
   ANY6,
@@ -181,7 +182,7 @@ export abstract class InetSocket extends Socket {
     return false;
   }
 
-  bind(task: Task, address: Uint8Array): number {
+  bind(task: Task, address: Uint8Array): number | Wait {
     const wanted = this.parseLocal(address);
     if (typeof wanted === "number") return wanted;
     if (routeTo(wanted.ip) === undefined) return -Errno.EADDRNOTAVAIL;

@@ -22,6 +22,9 @@ import {
   SOCK_SEQPACKET,
   SOCK_STREAM,
 } from "./constants.ts";
+import type { HostNetwork } from "./host.ts";
+import { HostTcpSocket } from "./host-tcp.ts";
+import { HostUdpSocket } from "./host-udp.ts";
 import { Ports } from "./inet.ts";
 import { interfaceRequest } from "./interfaces.ts";
 import { NetlinkSocket } from "./netlink.ts";
@@ -36,6 +39,8 @@ const NETLINK_ROUTE = 0;
 const NETLINK_KOBJECT_UEVENT = 15;
 const NETLINK_PROTOCOLS = 32;
 const IPPROTO_ICMPV6 = 58;
+/** Longer than no time at all, ns. */
+const GLANCE = 1000;
 
 export class Network {
   readonly kernel: Kernel;
@@ -43,13 +48,24 @@ export class Network {
   readonly tcpPorts: Ports;
   readonly udpPorts: Ports;
   readonly netlinkPorts = new Set<number>();
+  /** The host's network where the run has it; else TCP and UDP have a loopback of the run's own. */
+  readonly host: HostNetwork | undefined;
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, host?: HostNetwork) {
     this.kernel = kernel;
+    this.host = host;
     const random = kernel.random.stream("network");
     this.unixNames = new UnixNames(random.below(0x100000));
     this.tcpPorts = new Ports(kernel.random.stream("tcp"));
     this.udpPorts = new Ports(kernel.random.stream("udp"));
+  }
+
+  /**
+   * How long a call waits that is not to wait (ns): what the host's network has for us comes only once a turn is over, so looking
+   * at it takes a moment.
+   */
+  patience(timeout: number | undefined): number | undefined {
+    return timeout === 0 && this.host !== undefined && this.host.active > 0 ? GLANCE : timeout;
   }
 
   /** The place of a new socket in the file system: `socket:[12]`. */
@@ -117,15 +133,18 @@ export class Network {
   #inet(task: Task, making: SocketMaking): Socket {
     const { type, protocol, domain } = making;
     if (protocol < 0 || protocol >= IPPROTO_MAX) fail(Errno.EINVAL, "there is no such protocol");
+    const { host } = this;
     if (type === SOCK_STREAM) {
       if (protocol === IPPROTO_IP || protocol === IPPROTO_TCP) {
-        return new TcpSocket({ ...making, protocol: IPPROTO_TCP });
+        const tcp = { ...making, protocol: IPPROTO_TCP };
+        return host === undefined ? new TcpSocket(tcp) : new HostTcpSocket(tcp, host);
       }
       return fail(Errno.EPROTONOSUPPORT, "only TCP has stream sockets here");
     }
     if (type === SOCK_DGRAM) {
       if (protocol === IPPROTO_IP || protocol === IPPROTO_UDP) {
-        return new UdpSocket({ ...making, protocol: IPPROTO_UDP });
+        const udp = { ...making, protocol: IPPROTO_UDP };
+        return host === undefined ? new UdpSocket(udp) : new HostUdpSocket(udp, host);
       }
       const ping = protocol === (domain === AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
       if (ping) fail(Errno.EACCES, "net.ipv4.ping_group_range is empty");

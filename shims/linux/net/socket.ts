@@ -129,12 +129,13 @@ export abstract class Socket extends OpenFile {
     return error === 0 ? 0 : -error;
   }
 
-  abstract bind(task: Task, address: Uint8Array): number;
+  /** A result, or a `Wait` while the host has not answered. */
+  abstract bind(task: Task, address: Uint8Array): number | Wait;
 
   /** A result, or a `Wait` while the other side has not answered. */
   abstract connect(task: Task, address: Uint8Array, nonblocking: boolean): number | Wait;
 
-  listen(_task: Task, _backlog: number): number {
+  listen(_task: Task, _backlog: number): number | Wait {
     return -Errno.EOPNOTSUPP;
   }
 
@@ -144,6 +145,11 @@ export abstract class Socket extends OpenFile {
   }
 
   get isListening(): boolean {
+    return false;
+  }
+
+  /** The host is about to give it a name. */
+  get isBinding(): boolean {
     return false;
   }
 
@@ -214,6 +220,7 @@ export function waiting(
   const { clock } = socket.network.kernel;
   return new Wait({
     queues,
+    host: socket.onHost,
     attempt: () => {
       const result = attempt();
       return result === -Errno.EAGAIN ? undefined : result;

@@ -2,6 +2,7 @@ import { realtimeAt } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "../vfs/flags.ts";
+import type { Wait } from "../wait.ts";
 import { udpCost } from "./accounting.ts";
 import { addressOf, type Endpoint, familyOf, ipBytes, isAny, isBroadcast, isV4 } from "./address.ts";
 import {
@@ -60,7 +61,7 @@ export class UdpSocket extends InetSocket {
     return true;
   }
 
-  connect(_task: Task, address: Uint8Array): number {
+  connect(_task: Task, address: Uint8Array): number | Wait {
     if (address.length < 2) return -Errno.EINVAL;
     if (familyOf(address) === AF_UNSPEC) {
       this.remote = undefined;
@@ -106,7 +107,7 @@ export class UdpSocket extends InetSocket {
     const from = { ip: isAny(this.local.ip) ? source : this.local.ip, port: this.local.port };
     const target = { ip: destinationOf(to.ip), port: to.port };
     const receiver = this.network.datagramReceiver(target, from);
-    if (receiver !== undefined) receiver.#take(bytes, from, target);
+    if (receiver !== undefined) receiver.take(bytes, from, target);
     else if (this.remote !== undefined) {
       // "Port unreachable" comes back, and only a connected socket is told.
       this.error = Errno.ECONNREFUSED;
@@ -115,7 +116,8 @@ export class UdpSocket extends InetSocket {
     return bytes.length;
   }
 
-  #take(bytes: Uint8Array, from: Endpoint, to: Endpoint): void {
+  /** A datagram has come. */
+  protected take(bytes: Uint8Array, from: Endpoint, to: Endpoint): void {
     const cost = udpCost(bytes.length);
     // A full receiver drops, as networks do.
     if (this.#queued + cost > this.options.receiveBuffer || this.shut & RCV_SHUTDOWN) return;

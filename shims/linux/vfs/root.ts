@@ -48,6 +48,8 @@ export interface RootOptions {
   readonly lower?: LowerOptions;
   readonly user: { readonly uid: number; readonly gid: number; readonly name: string };
   readonly hostname?: string;
+  /** The guest has the host's network, and needs to know its name servers. */
+  readonly hostNetwork?: boolean;
 }
 
 /** The guest's files at the start of a run. */
@@ -294,7 +296,10 @@ class Builder {
     this.#text("/etc/group", `root:x:0:\n${gid === 0 ? "" : `${name}:x:${gid}:\n`}nogroup:x:65534:\n`);
     this.#text("/etc/hosts", `127.0.0.1\tlocalhost\n127.0.1.1\t${hostname}\n::1\tlocalhost\n`);
     this.#text("/etc/hostname", `${hostname}\n`);
-    this.#text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n");
+    const network = options.hostNetwork === true;
+    if (network) this.import("/etc/resolv.conf", false);
+    const names = network ? "files dns" : "files";
+    this.#text("/etc/nsswitch.conf", `passwd: files\ngroup: files\nshadow: files\nhosts: ${names}\n`);
   }
 
   #devices(): Inode {

@@ -8,8 +8,11 @@ import { runNatively } from "./native-program.ts";
 
 const NATIVE_RUNS = 4;
 
-/** A C program of fixtures/c that lists operations and their results: it must print here what it prints on this machine's kernel. */
-export function listAsOnLinux(title: string, source: string): void {
+/**
+ * A C program of fixtures/c that lists operations and their results: it must print here what it prints on this machine's kernel.
+ * @param flags of `shimbed run`
+ */
+export function listAsOnLinux(title: string, source: string, flags: readonly string[] = []): void {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "shimbed-list-"));
   afterAll(() => fs.rmSync(directory, { recursive: true }));
 
@@ -28,7 +31,7 @@ export function listAsOnLinux(title: string, source: string): void {
       ["i386, static", ["-m32", "-static"]],
     ])("%s", { timeout: 120_000 }, async (name, options) => {
       const file = compile(name.replace(/\W+/g, "-"), options);
-      const ours = guest(file, []);
+      const ours = guest(file, [], { flags });
       // Where threads race, the kernel's own answer differs from run to run; ours has to be one that it gives.
       let theirs = await runNatively(file, ROOT);
       for (let run = 1; run < NATIVE_RUNS && theirs.stdout !== ours.stdout; run++)
