@@ -31,13 +31,23 @@ const FAILED_STATUS = 1;
 
 /** Runs the tests in these directories, or merges results. @returns 0 when all passed, 1 when some did not */
 export async function testCommand(places: readonly string[], options: TestOptions): Promise<number> {
-  const reporters = (options.reporter ?? ["human"]).map(parseReporter);
+  const reporters = options.reporter ?? ["human"];
+  for (const text of reporters) parseReporter(text);
   const start = performance.now();
   const results = options.merge ? mergeResults(places.map(readResults)) : await runTests(places, options);
   if (results === undefined) return 0;
   // What ran in other processes, maybe at the same time, is best told by its sum.
   const ms = options.merge ? results.cases.reduce((sum, one) => sum + one.ms, 0) : performance.now() - start;
-  for (const { name, file } of reporters) {
+  writeReports(reporters, results, ms);
+  return results.cases.some(isFailure) ? FAILED_STATUS : 0;
+}
+
+/**
+ * Writes reports to standard output or to files.
+ * @param reporters `NAME` or `NAME=FILE` each
+ */
+export function writeReports(reporters: readonly string[], results: Results, ms: number): void {
+  for (const { name, file } of reporters.map(parseReporter)) {
     const color = file === undefined && process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
     const text = report(name, results, { ms, color });
     if (file === undefined) print(text);
@@ -47,7 +57,6 @@ export async function testCommand(places: readonly string[], options: TestOption
       sink.close();
     }
   }
-  return results.cases.some(isFailure) ? FAILED_STATUS : 0;
 }
 
 interface Reporter {

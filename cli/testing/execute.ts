@@ -29,6 +29,8 @@ export interface RunOptions {
   readonly maxBlocks?: number;
   /** Bytes the guest may map. */
   readonly maxMemory?: number;
+  /** Enforce segment limits and read-only data segments, as hardware does. */
+  readonly strictSegments?: boolean;
   /** Look for first uses of FS and GS, which `firstUseOf` needs; the run is slower then. */
   readonly watch?: boolean;
 }
@@ -74,6 +76,7 @@ export async function execute(spec: RunSpec, interrupted?: RunLimits["signal"]):
     clock: "virtual",
     maxMemory: spec.maxMemory,
     hostMemory: HOST_MEMORY,
+    strictSegments: spec.strictSegments,
     keptRecords: Number.POSITIVE_INFINITY,
     signals: new Signals({ report: reports.report, disassemble: reports.disassemble }),
     trace: { consumer: collector },

@@ -24,7 +24,8 @@ export interface Expectation {
   readonly stderr?: Text;
   readonly tokens?: readonly (RequestKind | "...")[] | Readonly<Partial<Record<RequestKind, number>>>;
   readonly trace?: readonly string[];
-  readonly findings?: readonly FindingKind[];
+  /** Kinds that are allowed; none if left out. */
+  readonly findings?: readonly FindingKind[] | "any";
 }
 
 interface Matrix {
@@ -39,8 +40,9 @@ interface Settings {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
   readonly timeout?: number;
+  readonly strictSegments?: boolean;
   readonly matrix?: Matrix;
-  readonly findings?: readonly FindingKind[];
+  readonly findings?: readonly FindingKind[] | "any";
 }
 
 interface Exception extends Expectation {
@@ -84,6 +86,7 @@ export interface Case {
   readonly arch: Arch;
   readonly seed: number;
   readonly inject: readonly string[];
+  readonly strictSegments: boolean;
   readonly expected: Expectation;
   /** Absolute. */
   readonly golden: string | undefined;
@@ -225,6 +228,7 @@ function makeCase(test: ManifestTest, defaults: Settings, variant: Variant, dire
     arch,
     seed,
     inject,
+    strictSegments: test.strictSegments ?? defaults.strictSegments ?? false,
     expected: exceptions.reduce<Expectation>(overridden, expectationOf(test, defaults)),
     golden:
       golden === undefined
@@ -277,7 +281,7 @@ function checkWords(test: ManifestTest, defaults: Settings, wrong: (message: str
     if (!providerNames.includes(name)) wrong(`unknown provider "${name}": choose from ${providerNames.join(", ")}`);
   for (const rule of (matrix.inject ?? []).flat()) parsed(() => parseInjectRule(rule), wrong);
   for (const { findings = [], stdout, stderr } of [...expectations, defaults as Expectation]) {
-    for (const kind of findings)
+    for (const kind of findings === "any" ? [] : findings)
       if (!(kind in findingKinds))
         wrong(`unknown finding "${kind}": choose from ${Object.keys(findingKinds).join(", ")}`);
     for (const text of [stdout, stderr])

@@ -4,6 +4,7 @@ import { addGateOptions, addGuestOptions, type CommandContext, collecting } from
 import { parseCount, parseSeed } from "../options.ts";
 import type { BisectOptions } from "./bisect.ts";
 import type { TestOptions } from "./command.ts";
+import { addConform } from "./conform-options.ts";
 import type { DiffOptions } from "./diff.ts";
 import type { RecordOptions } from "./record.ts";
 
@@ -62,6 +63,7 @@ export const TEST_COMMANDS = [
   { name: "replay", add: addReplay },
   { name: "diff", add: addDiff },
   { name: "bisect", add: addBisect },
+  { name: "conform", add: addConform },
 ] as const;
 
 function addTest(program: Command, context: CommandContext): void {

@@ -16,6 +16,7 @@ const make = (id: string): Case => ({
   arch: "x86_64",
   seed: 0,
   inject: [],
+  strictSegments: false,
   expected: {},
   golden: undefined,
   skip: undefined,
