@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { UserError } from "../emulator/errors.ts";
 import type { GateAssembly } from "../providers/assembly.ts";
-import { parseInjectRule } from "../providers/inject-rule.ts";
+import { type CallErrors, parseInjectRule } from "../providers/inject-rule.ts";
 import type { Injector } from "../providers/injector.ts";
 import type { Ledger } from "../providers/ledger.ts";
 import { LedgerWriter } from "../providers/ledger-file.ts";
@@ -34,16 +34,17 @@ export class Around {
 
   /**
    * @param symbolOf for rules that name symbols, where the shim does not give any
+   * @param errors of the system calls that faults may name, Linux's when left out
    * @throws UserError for a policy or a rule that is none
    */
-  constructor(options: AroundOptions, world: PolicyWorld, symbolOf?: SymbolOf) {
+  constructor(options: AroundOptions, world: PolicyWorld, symbolOf?: SymbolOf, errors?: CallErrors) {
     const { policy, policyDryRun = false, inject, as, ledger } = options;
     if (policyDryRun && policy === undefined)
       throw new UserError("--policy-dry-run is about a policy: give one with --policy FILE", 125);
     this.gate = {
       asLitebox: as === "litebox",
       ...(policy === undefined ? {} : { policy: this.#readPolicy(policy, policyDryRun, world, symbolOf) }),
-      ...(inject === undefined ? {} : { inject: inject.map(parseInjectRule) }),
+      ...(inject === undefined ? {} : { inject: inject.map((rule) => parseInjectRule(rule, errors)) }),
     };
     this.#ledger = ledger;
   }

@@ -10,11 +10,13 @@ import {
   injectionHelp,
 } from "./guest-options.ts";
 import type { MutateOptions } from "./mutate.ts";
+import { addTaOptions, taNamed } from "./ta-options.ts";
 
 const AUDIT_HELP = `
 Prints a table of what each guest thread asked for, then the findings: tokens dropped, stale, reused or used on the wrong
 thread, bases outside any mapping, TLS that changed without a token, broken self-pointers and canaries, and more. A ledger's
-file holds tokens only, so that fewer kinds of findings can be told from it than from a run. The status is that of the guest
+file holds tokens only, so that fewer kinds of findings can be told from it than from a run. A recording (of shimbed record) is
+run again, with its own provider, seed and faults; several are looked at one after the other. The status is that of the guest
 (0 for a ledger), and 1 with --strict where something was found.
 
 Examples:
@@ -22,6 +24,8 @@ Examples:
   shimbed audit --strict -p linux-userland --host-events storm ./a.out
   shimbed audit --perfetto tls.json ./a.out          then open tls.json at https://ui.perfetto.dev
   shimbed run --ledger tls.jsonl ./a.out; shimbed audit --ledger tls.jsonl
+  shimbed record -o a.rec ./a.out; shimbed audit a.rec
+  shimbed audit -p lvbs ta.elf --commands commands.json
   shimbed audit verify tls.jsonl
   shimbed audit suggest ./a.out > policy.json`;
 
@@ -39,15 +43,19 @@ Examples:
 
 const MUTATE_HELP = `
 The guest runs once as it is, and then once for each fault that can strike it, with its output kept back and its input empty.
-A fault is noticed when the guest ends or prints otherwise, or an audit finds something. What cannot be noticed by anybody on
+A fault is noticed when the guest ends or prints otherwise (a trusted application: answers a command otherwise), or an audit finds something. What cannot be noticed by anybody on
 this provider is listed as equivalent and does not count. --timeout and --max-blocks are those of one run; without them a run
 may take twenty times what the first took, and at least 5 seconds.
 
 Exit status: 0, or 1 when the score is below --at-least.
 
+A directory, or a manifest (see shimbed help test), stands for all its tests: a fault is noticed when a test does not pass.
+
 Examples:
   shimbed mutate ./tls-test
-  shimbed mutate -p linux-userland --at-least 95 ./tls-test`;
+  shimbed mutate ./tests
+  shimbed mutate -p linux-userland --at-least 95 ./tls-test
+  shimbed mutate -p lvbs ta.elf --commands commands.json`;
 
 export function addAudit(program: Command, context: CommandContext): void {
   const command = program
@@ -57,6 +65,7 @@ export function addAudit(program: Command, context: CommandContext): void {
     .helpCommand(false);
   const environment = addGuestOptions(command, false);
   addGateOptions(command);
+  addTaOptions(command);
   command
     .addOption(ledgerToRead())
     .option("--strict", "end with status 1 when there are findings")
@@ -68,8 +77,11 @@ export function addAudit(program: Command, context: CommandContext): void {
     .option("-o, --output <file>", "write the report to FILE instead of standard error")
     .addHelpText("after", `${FILES}\n${EXIT_STATUS}\n${AUDIT_HELP}`)
     .action(async (guest: string | undefined, args: string[], options: Omit<AuditOptions, "environment">) => {
+      const ta = guest === undefined ? undefined : await taNamed(command, guest, args);
       const { audit } = await import("./audit.ts");
-      context.status = await audit(guest, args, { ...options, environment });
+      // Options may stand after an application.
+      const all = ta === undefined ? options : command.opts<Omit<AuditOptions, "environment">>();
+      context.status = await audit(guest, args, { ...all, environment }, ta);
     });
   command
     .command("verify")
@@ -102,14 +114,20 @@ export function addMutate(program: Command, context: CommandContext): void {
     .command("mutate")
     .description("inject every fault into a guest in turn, and score how many are noticed");
   const environment = addGuestOptions(command);
+  addTaOptions(command);
   command
     .addOption(new Option("--at-least <percent>", "end with status 1 when fewer are noticed").argParser(parsePercent))
     .option("--json", "print one JSON object")
     .option("-o, --output <file>", "write the report to FILE instead of standard output")
     .addHelpText("after", `${MUTATE_HELP}\n${injectionHelp()}`)
     .action(async (guest: string, args: string[], options: Omit<MutateOptions, "environment">) => {
+      const ta = await taNamed(command, guest, args);
       const { mutate } = await import("./mutate.ts");
-      context.status = await mutate(guest, args, { ...options, environment });
+      if (ta === undefined) context.status = await mutate(guest, args, { ...options, environment });
+      else {
+        const all = command.opts<Omit<MutateOptions, "environment">>();
+        context.status = await mutate(guest, [], { ...all, environment }, ta);
+      }
     });
 }
 

@@ -6,10 +6,13 @@ import { type Finding, formatFinding } from "../providers/findings.ts";
 import type { LedgerRecord } from "../providers/ledger.ts";
 import { readRecords, type Verification, verifyLedger } from "../providers/ledger-file.ts";
 import { suggestPolicy } from "../providers/policy-suggest.ts";
-import { endLines, runToEnd } from "./guest-run.ts";
+import { endLines, type GuestReport, runToEnd } from "./guest-run.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink, print, reason } from "./output.ts";
 import { endToJson } from "./run.ts";
+import { superviseTa, type TaRun } from "./ta.ts";
+import { isRecording, readRecording } from "./testing/recording-file.ts";
+import { auditStored, inStore } from "./testing/stored-run.ts";
 
 export interface AuditOptions extends GuestOptions {
   readonly strict?: boolean;
@@ -24,7 +27,10 @@ export interface SuggestOptions extends GuestOptions {
 const MANY_RECORDS = 100_000;
 const FOUND = 1;
 
+/** One run that was looked at. */
 interface Audited {
+  readonly name: string;
+  readonly provider: string;
   readonly status: number;
   readonly records: readonly LedgerRecord[];
   readonly findings: readonly Finding[];
@@ -33,41 +39,69 @@ interface Audited {
   readonly json: object;
 }
 
-/** Prints the table and the findings of a run or of a ledger. */
+/**
+ * Prints the table and the findings of a run, of recordings or of a ledger.
+ * @param ta the guest, where it is a trusted application
+ */
 export async function audit(
   guest: string | undefined,
   args: readonly string[],
   options: AuditOptions,
+  ta?: TaRun,
 ): Promise<number> {
-  const { perfetto, strict, ledger } = options;
-  const audited = ledger === undefined ? await ofRun(named(guest), args, options) : ofLedger(ledger, guest);
-  const { records, findings } = audited;
-  const provider = records[0]?.provider ?? options.provider;
+  const { perfetto, strict } = options;
+  const runs = await auditedRuns(guest, args, options, ta);
   const sink = openSink(options.output);
   try {
-    const rows = auditTable(records);
-    if (options.json) {
-      const threads = rows.map((row) => ({
-        ...row,
-        requests: Object.fromEntries(row.requests),
-        firstBase: hex(row.firstBase),
-        lastBase: hex(row.lastBase),
-      }));
-      sink.write(`${JSON.stringify({ ...audited.json, provider, threads, findings })}\n`);
-    } else {
-      const found = findings.length === 0 ? ["no findings"] : findings.map(formatFinding);
-      const table = rows.length === 0 ? ["no token was asked for"] : formatAuditTable(rows);
-      for (const line of [...audited.lines, ...table, "", ...found]) sink.write(`${line}\n`);
-    }
+    runs.forEach((run, index) => {
+      if (options.json) sink.write(`${JSON.stringify(auditedJson(run))}\n`);
+      else {
+        if (runs.length > 1) sink.write(`${index === 0 ? "" : "\n"}${run.name}, provider ${run.provider}:\n`);
+        for (const line of auditedLines(run)) sink.write(`${line}\n`);
+      }
+    });
   } finally {
     sink.close();
   }
   if (perfetto !== undefined) {
     const file = openSink(perfetto);
-    file.write(JSON.stringify(perfettoTrace(records, findings, provider)));
+    file.write(JSON.stringify(perfettoTrace(runs)));
     file.close();
   }
-  return strict && findings.length > 0 ? FOUND : audited.status;
+  if (strict && runs.some(({ findings }) => findings.length > 0)) return FOUND;
+  return runs.find(({ status }) => status !== 0)?.status ?? 0;
+}
+
+async function auditedRuns(
+  guest: string | undefined,
+  args: readonly string[],
+  options: AuditOptions,
+  ta: TaRun | undefined,
+): Promise<Audited[]> {
+  if (options.ledger !== undefined) return [ofLedger(options.ledger, guest)];
+  if (ta !== undefined) return [await ofTa(ta, options)];
+  const name = named(guest);
+  if (!isRecording(name)) return [await ofRun(name, args, options)];
+  const runs: Audited[] = [];
+  for (const file of [name, ...args]) runs.push(await ofRecording(file, options));
+  return runs;
+}
+
+function auditedLines({ lines, records, findings }: Audited): string[] {
+  const rows = auditTable(records);
+  const found = findings.length === 0 ? ["no findings"] : findings.map(formatFinding);
+  const table = rows.length === 0 ? ["no token was asked for"] : formatAuditTable(rows);
+  return [...lines, ...table, "", ...found];
+}
+
+function auditedJson({ json, provider, records, findings }: Audited): object {
+  const threads = auditTable(records).map((row) => ({
+    ...row,
+    requests: Object.fromEntries(row.requests),
+    firstBase: hex(row.firstBase),
+    lastBase: hex(row.lastBase),
+  }));
+  return { ...json, provider, threads, findings };
 }
 
 /** Writes the policy that a run or a ledger needs. */
@@ -114,9 +148,45 @@ function cutOff(result: Verification): string {
 
 async function ofRun(guest: string, args: readonly string[], options: AuditOptions): Promise<Audited> {
   const report = await runToEnd({ guest, args, options, keptRecords: MANY_RECORDS, audit: true });
+  return audited(guest, { guest, args, seed: options.seed }, options, report);
+}
+
+/** A run that a recording holds. Provider, seed and faults are the recording's. */
+async function ofRecording(file: string, options: AuditOptions): Promise<Audited> {
+  const { run, files } = readRecording(file);
+  const report = await inStore(files, (store) => auditStored(run, store, MANY_RECORDS));
+  const [guest = run.program, ...args] = run.argv;
+  const { provider, seed } = run;
+  return audited(file, { recording: file, guest, args, seed }, { ...options, provider }, report);
+}
+
+function audited(name: string, what: object, options: AuditOptions, report: GuestReport): Audited {
   const { status, end, records, findings, faults, notes } = report;
-  const json = { guest, args, seed: options.seed, ...endToJson(end), status, faults, notes };
-  return { status, records, findings, lines: endLines(report, options), json };
+  const json = { ...what, ...endToJson(end), status, faults, notes };
+  const provider = records[0]?.provider ?? options.provider;
+  return { name, provider, status, records, findings, lines: endLines(report, options), json };
+}
+
+/** The results of its commands go to standard output, but for JSON's sake into the object. */
+async function ofTa(ta: TaRun, { json, provider }: AuditOptions): Promise<Audited> {
+  const results: string[] = [];
+  const report = await superviseTa(ta, {
+    json,
+    audit: true,
+    keptRecords: MANY_RECORDS,
+    out: json ? (text) => results.push(text) : print,
+    log: (text) => process.stderr.write(text),
+  });
+  const { status, records, findings, notes } = report;
+  return {
+    name: ta.guest,
+    provider: records[0]?.provider ?? provider,
+    status,
+    records,
+    findings,
+    lines: notes,
+    json: { guest: ta.guest, status, notes, results: results.map((line): unknown => JSON.parse(line)) },
+  };
 }
 
 /** Records of a file, and the misuses of tokens that they tell of. */
@@ -132,7 +202,9 @@ function ofLedger(file: string, guest: string | undefined): Audited {
     return [{ kind: `token-${outcome.misuse}`, thread, detail: `${request.kind}, by thread ${outcome.by}`, sequence }];
   });
   const said = result.complete ? [] : [`shimbed: ${file} has ${result.records} records${cutOff(result)}`];
-  return { status: 0, records, findings, lines: said, json: { ledger: file, complete: result.complete } };
+  const provider = records[0]?.provider ?? "unknown";
+  const json = { ledger: file, complete: result.complete };
+  return { name: file, provider, status: 0, records, findings, lines: said, json };
 }
 
 /** The lines of a file, as `verifyLedger` takes them. */
@@ -145,7 +217,8 @@ function readLines(file: string): string[] {
 }
 
 function named(guest: string | undefined): string {
-  if (guest === undefined) throw new UserError("name a guest to run, or a ledger to read with --ledger FILE", 125);
+  if (guest === undefined)
+    throw new UserError("name a guest or a recording, or a ledger to read with --ledger FILE", 125);
   return guest;
 }
 

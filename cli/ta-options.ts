@@ -1,7 +1,7 @@
 /** Options of trusted applications. They may stand after the application too, as nothing else could be meant there. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { collecting } from "./guest-options.ts";
-import type { GuestOptions } from "./options.ts";
+import type { TaRun } from "./ta.ts";
 
 /** What only a trusted application takes. */
 export interface TaOptions {
@@ -40,6 +40,18 @@ function parseHuk(text: string): Uint8Array {
   return Uint8Array.from(Buffer.from(text, "hex"));
 }
 
+/** The trusted application that `guest` is; undefined where it is a program of Linux. */
+export async function taNamed(command: Command, guest: string, args: readonly string[]): Promise<TaRun | undefined> {
+  const after = args.some((word) => word === "--commands" || word.startsWith("--commands="));
+  const { commands, ldelf, ta, storage, huk } = command.opts<TaOptions>();
+  if (!after && [commands, ldelf, ta, storage, huk].every((option) => option === undefined)) return undefined;
+  const { isTa } = await import("./ta.ts");
+  // A program of Linux may have an argument of that name.
+  if (commands === undefined && after && !isTa(guest)) return undefined;
+  const { operands, unknown } = command.parseOptions([...args]);
+  return { command, guest, rest: [...operands, ...unknown] };
+}
+
 /** Runs `guest` if it is a trusted application; undefined where it is a program of Linux. */
 export async function runIfTa(
   command: Command,
@@ -47,13 +59,8 @@ export async function runIfTa(
   args: readonly string[],
   trace: boolean,
 ): Promise<number | undefined> {
-  const options = command.opts<Omit<GuestOptions, "environment"> & TaOptions>();
-  const after = args.some((word) => word === "--commands" || word.startsWith("--commands="));
-  const { commands, ldelf, ta, storage, huk } = options;
-  if (!after && [commands, ldelf, ta, storage, huk].every((option) => option === undefined)) return undefined;
-  const { isTa, runTa } = await import("./ta.ts");
-  // A program of Linux may have an argument of that name.
-  if (commands === undefined && after && !isTa(guest)) return undefined;
-  const { operands, unknown } = command.parseOptions([...args]);
-  return runTa({ command, guest, rest: [...operands, ...unknown], trace });
+  const named = await taNamed(command, guest, args);
+  if (named === undefined) return undefined;
+  const { runTa } = await import("./ta.ts");
+  return runTa(named, trace);
 }

@@ -2,8 +2,11 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { UserError } from "../emulator/errors.ts";
-import { Ledger } from "../providers/ledger.ts";
+import type { Finding } from "../providers/findings.ts";
+import type { CallErrors } from "../providers/inject-rule.ts";
+import { Ledger, type LedgerRecord } from "../providers/ledger.ts";
 import { readTa } from "../shims/optee/binary.ts";
+import { resultOf } from "../shims/optee/results.ts";
 import { runCommands } from "../shims/optee/run-commands.ts";
 import { TeeWorld } from "../shims/optee/tee-world.ts";
 import { Around } from "./around.ts";
@@ -32,6 +35,12 @@ const LINUX_ONLY: Readonly<Record<string, string>> = {
 /** So many records tell who set FS base last. */
 const FEW_RECORDS = 64;
 
+/** What `utee_get_time:error=…` may say. */
+const TEE_ERRORS: CallErrors = {
+  number: (text) => resultOf(text) ?? (/^0x[0-9a-f]{8}$/i.test(text) ? Number(text) : undefined),
+  wanted: "a result, as TEE_ERROR_GENERIC or 0xffff0000",
+};
+
 /** Whether a file is a trusted application, or a library of one. */
 export function isTa(file: string): boolean {
   let bytes: Uint8Array;
@@ -50,6 +59,7 @@ export function isTa(file: string): boolean {
   }
 }
 
+/** A trusted application on the command line. */
 export interface TaRun {
   /** With its options parsed. */
   readonly command: Command;
@@ -57,8 +67,37 @@ export interface TaRun {
   readonly guest: string;
   /** Words after it that are no options. */
   readonly rest: readonly string[];
-  /** Whether its system calls are printed. */
-  readonly trace: boolean;
+}
+
+/** How it is run. */
+export interface TaSupervision {
+  /** Whether its system calls are told of. */
+  readonly trace?: boolean;
+  readonly json?: boolean | undefined;
+  /** Faults in place of those of the options. */
+  readonly inject?: readonly string[];
+  /** Whether to look for what is wrong with TLS, and to count what faults could strike at. */
+  readonly audit?: boolean;
+  /** How many records the ledger keeps. */
+  readonly keptRecords: number;
+  /** Where results go, and where its log, the trace and panics go: whole lines. */
+  out(text: string): void;
+  log(text: string): void;
+}
+
+export interface TaReport {
+  /** What our own process ends with. */
+  readonly status: number;
+  readonly records: readonly LedgerRecord[];
+  readonly findings: readonly Finding[];
+  readonly targets: ReadonlyMap<string, number>;
+  /** Lines about the policy and the faults. */
+  readonly notes: readonly string[];
+}
+
+/** The options of a command that runs one. */
+function taOptions(command: Command): Omit<GuestOptions, "environment"> & TaOptions {
+  return command.opts<Omit<GuestOptions, "environment"> & TaOptions>();
 }
 
 /**
@@ -66,9 +105,33 @@ export interface TaRun {
  * @returns the exit status
  * @throws UserError for options and files that do not fit
  */
-export async function runTa({ command, guest, rest, trace }: TaRun): Promise<number> {
-  const options = command.opts<Omit<GuestOptions, "environment"> & TaOptions>();
-  const { provider, seed, clock, timeout, maxMemory, json, ldelf, ta, storage, huk, commands } = options;
+export async function runTa(ta: TaRun, trace: boolean): Promise<number> {
+  const { json, output } = taOptions(ta.command);
+  const own = openSink(output);
+  try {
+    const toFile = output !== undefined;
+    const { status, notes } = await superviseTa(ta, {
+      trace,
+      json,
+      keptRecords: FEW_RECORDS,
+      // Lines of results are the output of the run; the trace and the log accompany it.
+      out: toFile && (json || !trace) ? (text) => own.write(text) : print,
+      log: (text) => own.write(text),
+    });
+    for (const note of notes) own.write(`${note}\n`);
+    return status;
+  } finally {
+    own.close();
+  }
+}
+
+/**
+ * Runs one and tells what came of it.
+ * @throws UserError for options and files that do not fit; HostPanic where the platform's own code fails
+ */
+export async function superviseTa({ command, guest, rest }: TaRun, how: TaSupervision): Promise<TaReport> {
+  const options = taOptions(command);
+  const { provider, seed, clock, timeout, maxMemory, ldelf, ta, storage, huk, commands } = options;
   if (rest.length > 0)
     throw new UserError(`a trusted application takes no arguments, and "${rest[0]}" is one: use the command file`, 125);
   if (commands === undefined)
@@ -80,26 +143,22 @@ export async function runTa({ command, guest, rest, trace }: TaRun): Promise<num
     if (command.getOptionValue(name) !== undefined)
       throw new UserError(`${flag} is for programs of Linux, not for trusted applications`, 125);
   const world = new TeeWorld();
-  const around = new Around(options, world);
-  const call = around.gate.inject?.find(({ target }) => target.on === "call");
-  if (call !== undefined)
-    throw new UserError(`--inject ${call.text}: system calls can be injected into programs of Linux only`, 125);
-  const ledger = new Ledger(FEW_RECORDS);
-  const own = openSink(options.output);
+  const { audit = false } = how;
+  const inject = how.inject ?? options.inject ?? (audit ? [] : undefined);
+  const around = new Around({ ...options, ...(inject === undefined ? {} : { inject }) }, world, undefined, TEE_ERRORS);
+  const ledger = new Ledger(how.keptRecords);
   try {
     around.follow(ledger, { provider, guest: [guest], seed });
-    const toFile = options.output !== undefined;
     const status = await runCommands({
       ta: guest,
       tas: ta,
       commands,
-      trace,
-      json,
-      // Lines of results are the output of the run; the trace and the log accompany it.
-      out: toFile && (json || !trace) ? (text) => own.write(text) : print,
-      log: (text) => own.write(text),
+      trace: how.trace,
+      json: how.json,
+      out: how.out,
+      log: how.log,
       provider,
-      around: { ...around.gate, ledger },
+      around: { ...around.gate, audit, ledger },
       world,
       seed,
       clock,
@@ -111,10 +170,14 @@ export async function runTa({ command, guest, rest, trace }: TaRun): Promise<num
       hostEvents: hostEvents(options),
     });
     around.end();
-    for (const note of around.notes(world.injector)) own.write(`${note}\n`);
-    return status;
+    return {
+      status,
+      records: ledger.records(),
+      findings: world.findings?.list ?? [],
+      targets: world.injector?.counts ?? new Map(),
+      notes: around.notes(world.injector),
+    };
   } finally {
-    own.close();
     around.close();
   }
 }

@@ -79,16 +79,23 @@ export interface PerfettoTrace {
   readonly traceEvents: readonly TraceEvent[];
 }
 
+/** A run in such a trace. */
+export interface TracedRun {
+  readonly name: string;
+  readonly provider: string;
+  readonly records: readonly LedgerRecord[];
+  readonly findings: readonly Finding[];
+}
+
 /**
- * A trace for ui.perfetto.dev: threads as tracks, tokens and findings as events on them. Records without a time stand one µs
- * apart.
+ * A trace for ui.perfetto.dev: runs as processes, threads as tracks, tokens and findings as events on them. Records without a time
+ * stand one µs apart.
  */
-export function perfettoTrace(
-  records: readonly LedgerRecord[],
-  findings: readonly Finding[],
-  provider: string,
-): PerfettoTrace {
-  const pid = 1;
+export function perfettoTrace(runs: readonly TracedRun[]): PerfettoTrace {
+  return { displayTimeUnit: "ns", traceEvents: runs.flatMap((run, index) => eventsOf(run, index + 1)) };
+}
+
+function eventsOf({ name, provider, records, findings }: TracedRun, pid: number): TraceEvent[] {
   const threads = [...new Set([...records, ...findings].map(({ thread }) => thread))];
   const named: TraceEvent[] = threads.map((tid) => ({
     name: "thread_name",
@@ -99,33 +106,25 @@ export function perfettoTrace(
   }));
   const timeOf = (record: LedgerRecord): number => (record.time === undefined ? record.sequence : record.time / 1000);
   const times = new Map(records.map((record) => [record.sequence, timeOf(record)]));
+  const event = (what: Omit<TraceEvent, "ph" | "s" | "pid">): TraceEvent => ({ ...what, ph: "i", s: "t", pid });
   const tokens = records.map((record): TraceEvent => {
     const { sequence, thread, pc, symbol, call, request, outcome } = record;
     const where = symbol === undefined ? `0x${pc.toString(16)}` : `0x${pc.toString(16)} ${symbol}`;
     const args = { what: formatRecord(record), call, where, sequence };
-    const name = outcome.kind === "ok" ? request.kind : `${request.kind} (${outcome.kind})`;
-    return { name, cat: "token", ph: "i", s: "t", ts: timeOf(record), pid, tid: thread, args };
+    const title = outcome.kind === "ok" ? request.kind : `${request.kind} (${outcome.kind})`;
+    return event({ name: title, cat: "token", ts: timeOf(record), tid: thread, args });
   });
   const found = findings.map((finding): TraceEvent => {
     const { kind, thread, sequence } = finding;
     const ts = sequence === undefined ? 0 : (times.get(sequence) ?? 0);
-    return {
-      name: kind,
-      cat: "finding",
-      ph: "i",
-      s: "t",
-      ts,
-      pid,
-      tid: thread,
-      args: { what: formatFinding(finding) },
-    };
+    return event({ name: kind, cat: "finding", ts, tid: thread, args: { what: formatFinding(finding) } });
   });
   const process: TraceEvent = {
     name: "process_name",
     ph: "M",
     pid,
     tid: 0,
-    args: { name: `shimbed, provider ${provider}` },
+    args: { name: `${name}, provider ${provider}` },
   };
-  return { displayTimeUnit: "ns", traceEvents: [process, ...named, ...tokens, ...found] };
+  return [process, ...named, ...tokens, ...found];
 }

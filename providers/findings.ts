@@ -77,6 +77,8 @@ interface Known {
   canary: bigint | undefined;
   /** New registers since TLS was set. */
   unrestored: boolean;
+  /** It has not been in the guest with these registers. */
+  fresh: boolean;
   everSet: boolean;
 }
 
@@ -92,6 +94,8 @@ export class Findings {
   readonly #world: GuestWorld;
   readonly #cpus: GuestCpus;
   readonly #threads = new Map<number, Known>();
+  /** What threads that have ended had, for those that come back with new registers. */
+  readonly #left = new Map<number, Pick<Known, "block" | "canary">>();
   readonly #found = new Map<string, Finding>();
   #sequence: number | undefined;
 
@@ -152,6 +156,14 @@ export class Findings {
       default:
     }
   };
+
+  /** Before the platform lets the thread into the guest: its block is looked at before anybody could touch it. */
+  entering(thread: number): void {
+    const known = this.#known(thread);
+    if (!known.fresh) return;
+    known.fresh = false;
+    this.checkBlock(thread);
+  }
 
   /** After the platform has let the thread into the guest. `expectsZero`: the platform will repair base 0 at the first access. */
   entered(thread: number, expectsZero: boolean): void {
@@ -235,6 +247,8 @@ export class Findings {
   }
 
   ended(thread: number): void {
+    const known = this.#threads.get(thread);
+    if (known?.block !== undefined) this.#left.set(thread, { block: known.block, canary: known.canary });
     this.#threads.delete(thread);
   }
 
@@ -244,7 +258,12 @@ export class Findings {
 
   /** The shim has made new registers for it. */
   renewed(thread: number): void {
-    this.#known(thread).unrestored = true;
+    const known = this.#known(thread);
+    known.unrestored = true;
+    known.fresh = true;
+    // A trusted application's block stays while nobody runs in it.
+    Object.assign(known, this.#left.get(thread));
+    this.#left.delete(thread);
   }
 
   /** What a thread should have in FS, and who says so. It must be the one in the CPU. */
@@ -340,6 +359,7 @@ function unknown(expected: bigint): Known {
     block: undefined,
     canary: undefined,
     unrestored: false,
+    fresh: false,
     everSet: false,
   };
 }

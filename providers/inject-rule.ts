@@ -110,11 +110,22 @@ export function injectHelp(): string[] {
   ];
 }
 
+/** What the system calls of a shim fail with. */
+export interface CallErrors {
+  /** The number for a name or for a number as text. */
+  number(text: string): number | undefined;
+  /** What is wanted, with an example, for a message. */
+  readonly wanted: string;
+}
+
+const ERRNOS: CallErrors = { number: errnoNumber, wanted: "an errno, as EINVAL or 22" };
+
 /**
  * Reads a rule: `arch_prctl:error=EPERM:when=2`, `SetFsBase:offset=16`, `@exception:lose-base:when=3+`.
+ * @param errors of the calls that may be named, Linux's when left out
  * @throws UserError that says which part is wrong and what is possible there
  */
-export function parseInjectRule(text: string): InjectRule {
+export function parseInjectRule(text: string, errors: CallErrors = ERRNOS): InjectRule {
   const [name = "", action = "", ...rest] = text.split(":");
   const wrong = (message: string): UserError => new UserError(`injection "${text}": ${message}`, 125);
   if (name === "" || action === "") throw wrong("write TARGET:FAULT, as in SetFsBase:offset=16");
@@ -132,7 +143,7 @@ export function parseInjectRule(text: string): InjectRule {
     throw wrong(`there is no fault "${faultName}" for ${name}: choose one of ${known.join(", ")}`);
   }
   if (!takesValue && value !== undefined) throw wrong(`${faultName} takes no value`);
-  const number = takesValue ? numberOf(faultName, value, wrong) : 0;
+  const number = takesValue ? numberOf(faultName, value, wrong, target.on === "call" ? errors : ERRNOS) : 0;
   let when: When = { first: 1, last: Number.POSITIVE_INFINITY, step: 1 };
   for (const part of rest) {
     const [key, given = ""] = split(part);
@@ -160,12 +171,17 @@ function targetOf(name: string, wrong: (message: string) => UserError): InjectTa
   throw wrong(`"${name}" is no request (${REQUESTS.join(", ")}), event (@…), system call, or cpu`);
 }
 
-function numberOf(fault: string, value: string | undefined, wrong: (message: string) => UserError): number {
+function numberOf(
+  fault: string,
+  value: string | undefined,
+  wrong: (message: string) => UserError,
+  errors: CallErrors,
+): number {
   if (fault === "deny" || fault === "error") {
     if (value === undefined && fault === "deny") return 0;
-    const errno = errnoNumber(value ?? "");
-    if (errno === undefined) throw wrong(`${fault} needs an errno, as EINVAL or 22, not "${value ?? ""}"`);
-    return errno;
+    const error = errors.number(value ?? "");
+    if (error === undefined) throw wrong(`${fault} needs ${errors.wanted}, not "${value ?? ""}"`);
+    return error;
   }
   if (!/^[+-]?([0-9]{1,15}|0x[0-9a-fA-F]{1,12})$/.test(value ?? ""))
     throw wrong(`${fault} needs a number, not "${value ?? ""}"`);

@@ -1,5 +1,5 @@
 import { needyFaults } from "./inject-lifecycle.ts";
-import { type InjectRule, injectEvents, parseInjectRule } from "./inject-rule.ts";
+import { type InjectEvent, type InjectRule, injectEvents, parseInjectRule } from "./inject-rule.ts";
 
 /** One fault for `shimbed mutate` to try. */
 export interface Mutant {
@@ -67,6 +67,20 @@ const EVENT_FAULTS: readonly (readonly [string, string])[] = [
   ["sysret", "rcx and r11 are lost"],
 ];
 
+const EVENT_NAMES: Readonly<Record<InjectEvent, string>> = {
+  syscall: "a system call",
+  exception: "an exception",
+  interrupt: "an interrupt",
+  switch: "a switch of threads",
+  vtl: "a VTL switch",
+  reschedule: "a reschedule",
+  thread: "a thread's start",
+  signal: "a signal's delivery",
+  sigreturn: "a handler's end",
+  exec: "exec",
+  entry: "an entry from outside",
+};
+
 /**
  * The faults that can strike a run, from what an injector without rules counted in it: each at the first and at the last
  * moment.
@@ -104,7 +118,7 @@ export function mutants(counts: ReadonlyMap<string, number>, target: MutationTar
       add(
         `@${event}`,
         fault,
-        `${what} after ${event === "entry" ? "an entry from outside" : `the event ${event}`}`,
+        `${what} after ${EVENT_NAMES[event]}`,
         times,
         reason,
       );

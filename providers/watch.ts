@@ -18,6 +18,7 @@ export class WatchedLifecycle implements Lifecycle {
   }
 
   enterGuest(thread: number): void {
+    if (this.#inside !== thread) this.#findings.entering(thread);
     this.#inner?.enterGuest(thread);
     if (this.#inside === thread) return;
     this.#inside = thread;

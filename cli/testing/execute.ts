@@ -53,9 +53,14 @@ export const HOST_MEMORY = 2 ** 30;
 /**
  * Runs a guest to its end or a limit.
  * @param interrupted ends the run from outside
+ * @param targets is filled with how often each target of faults came up (see `Injector.counts`), where `spec` has rules for faults
  * @throws UserError when it cannot be started
  */
-export async function execute(spec: RunSpec, interrupted?: RunLimits["signal"]): Promise<Observed> {
+export async function execute(
+  spec: RunSpec,
+  interrupted?: RunLimits["signal"],
+  targets?: Map<string, number>,
+): Promise<Observed> {
   const { provider = "direct", seed = 0, env = {}, timeout = TIMEOUT_SECONDS, args = [], at } = spec;
   const reports = new FaultReports();
   const collector = new Collector();
@@ -81,7 +86,10 @@ export async function execute(spec: RunSpec, interrupted?: RunLimits["signal"]):
     signals: new Signals({ report: reports.report, disassemble: reports.disassemble }),
     trace: { consumer: collector },
     streams: { input: bytesOf(spec.input), output: (fd, bytes) => output[fd].push(Buffer.from(bytes)) },
-    around: { audit: true, ...(spec.inject === undefined ? {} : { inject: spec.inject.map(parseInjectRule) }) },
+    around: {
+      audit: true,
+      ...(spec.inject === undefined ? {} : { inject: spec.inject.map((rule) => parseInjectRule(rule)) }),
+    },
     hostEvents: watch,
   });
   try {
@@ -93,6 +101,7 @@ export async function execute(spec: RunSpec, interrupted?: RunLimits["signal"]):
       ...(interrupted === undefined ? {} : { signal: interrupted }),
       ...(spec.maxBlocks === undefined ? {} : { maxBlocks: spec.maxBlocks }),
     });
+    for (const [target, times] of session.assembled.injector?.counts ?? []) targets?.set(target, times);
     return new Observed({
       guest: name,
       provider,

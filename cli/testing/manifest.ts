@@ -11,7 +11,7 @@ import type { RequestKind } from "./checks.ts";
 import { testError } from "./execute.ts";
 import schema from "./manifest.schema.json" with { type: "json" };
 
-const MANIFEST_NAME = "shimbed.json";
+export const MANIFEST_NAME = "shimbed.json";
 
 type Arch = "x86_64" | "i386";
 type Text = string | { readonly match: string };

@@ -1,6 +1,6 @@
 /** The file of a recording: a header, the guest's files, its trace, and an end with a digest of all before; JSON lines. */
 import { createHash, type Hash, randomUUID } from "node:crypto";
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { reason } from "../output.ts";
 import { testError } from "./execute.ts";
 import type { KeptFile } from "./file-store.ts";
@@ -123,6 +123,24 @@ export class RecordingWriter {
       throw testError(`cannot write the recording ${this.#path}: ${reason(error)}`);
     }
   }
+}
+
+/** Whether a file begins as a recording does. */
+export function isRecording(path: string): boolean {
+  const begin = Buffer.from(`{"format":"${FORMAT}"`);
+  const head = Buffer.alloc(begin.length);
+  try {
+    const fd = openSync(path, "r");
+    try {
+      readSync(fd, head, 0, head.length, 0);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    // Whoever uses it says what is wrong.
+    return false;
+  }
+  return head.equals(begin);
 }
 
 /**

@@ -35,6 +35,23 @@ export interface CaseOptions {
   readonly repeat: number;
 }
 
+/** What one run of a case came to, with faults beside its own. */
+export interface CaseTrial {
+  readonly run: Observed;
+  /** Headlines of what was not as expected. */
+  readonly failures: readonly string[];
+  /** How often each target of faults came up. */
+  readonly targets: ReadonlyMap<string, number>;
+}
+
+/** Runs a case once, with more faults. @throws UserError or AssemblyError when it cannot be run */
+export async function tryCase(one: Case, files: GuestFiles, inject: readonly string[]): Promise<CaseTrial> {
+  const targets = new Map<string, number>();
+  const run = await runOnce({ ...one, inject: [...one.inject, ...inject] }, files, targets);
+  const failures = verdicts(one, run).filter(({ pass }) => !pass);
+  return { run, failures: failures.map(({ headline }) => headline), targets };
+}
+
 /** Runs a case in this process. Never throws for what is wrong with the case. */
 export async function runCase(one: Case, files: GuestFiles, options: CaseOptions): Promise<CaseResult> {
   const start = performance.now();
@@ -64,7 +81,7 @@ export async function runCase(one: Case, files: GuestFiles, options: CaseOptions
   }
 }
 
-async function runOnce(one: Case, files: GuestFiles): Promise<Observed> {
+async function runOnce(one: Case, files: GuestFiles, targets?: Map<string, number>): Promise<Observed> {
   const guest = await guestOf(one, files);
   const interrupts = new Interrupts();
   interrupts.alarmIn(one.timeout * 1000);
@@ -83,6 +100,7 @@ async function runOnce(one: Case, files: GuestFiles): Promise<Observed> {
         strictSegments: one.strictSegments,
       },
       interrupts,
+      targets,
     );
   } finally {
     interrupts.close();

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseHostEventMode } from "../../providers/host-events.ts";
-import { type GuestReport, runToEnd } from "../guest-run.ts";
+import { type GuestReport, type GuestRun, runToEnd } from "../guest-run.ts";
 import type { EnvironmentChange, GuestOptions } from "../options.ts";
 import { writeAll } from "../output.ts";
 import { testError } from "./execute.ts";
@@ -47,6 +47,11 @@ export async function inStore<T>(files: readonly KeptFile[], use: (store: string
   }
 }
 
+/** Runs the guest of a recording, its output kept back, and looks for what is wrong with its TLS. */
+export function auditStored(run: RecordedRun, store: string, keptRecords: number): Promise<GuestReport> {
+  return runToEnd({ ...guestRun(run, store, new Prints(false)), keptRecords, audit: true });
+}
+
 /**
  * Runs the guest of a recording.
  * @param take called with each step; what it throws ends the run and comes out
@@ -58,17 +63,23 @@ export function runStored(
   prints: Prints,
 ): Promise<GuestReport> {
   const trace = new StepTrace(take);
-  const [, ...args] = run.argv;
   return runToEnd({
-    guest: run.program,
-    args,
-    options: storedOptions(run, store),
+    ...guestRun(run, store, prints),
     keptRecords: FEW_RECORDS,
-    streams: { input: Buffer.from(run.input, "base64"), output: prints.take },
-    lower: { plain: true },
     trace: { consumer: trace },
     ready: ({ kernel }) => trace.watch(kernel),
   });
+}
+
+function guestRun(run: RecordedRun, store: string, prints: Prints): Omit<GuestRun, "keptRecords"> {
+  const [, ...args] = run.argv;
+  return {
+    guest: run.program,
+    args,
+    options: storedOptions(run, store),
+    streams: { input: Buffer.from(run.input, "base64"), output: prints.take },
+    lower: { plain: true },
+  };
 }
 
 function storedOptions(run: RecordedRun, store: string): GuestOptions {

@@ -8,14 +8,22 @@ import type { TeeWatcher } from "./events.ts";
 import { TeeError, Tee as TeeResult } from "./results.ts";
 import { argumentRegisters, type CallTable, type Leave } from "./table.ts";
 
+/**
+ * Asked before each call, by its name as the trace has it (`utee_get_time`): what it answers instead of being carried out, the
+ * code of an error with a minus; undefined for nothing.
+ */
+export type InjectCall = (name: string) => number | undefined;
+
 export class Dispatcher {
   readonly #cpu: Cpu;
   readonly #clock: TeeClock;
   readonly #tracer: CallTracer | undefined;
+  readonly #inject: InjectCall | undefined;
 
-  constructor(cpu: Cpu, clock: TeeClock, watch: TeeWatcher | undefined) {
+  constructor(cpu: Cpu, clock: TeeClock, watch: TeeWatcher | undefined, inject: InjectCall | undefined) {
     this.#cpu = cpu;
     this.#clock = clock;
+    this.#inject = inject;
     this.#tracer = watch === undefined ? undefined : new CallTracer(cpu, watch);
   }
 
@@ -28,7 +36,11 @@ export class Dispatcher {
     this.#tracer?.enter(call, table, number, row);
     let answer: number | Leave;
     let reason: string | undefined;
-    if (row === undefined) {
+    const injected = row === undefined ? undefined : this.#inject?.(`${table.prefix}_${row.name}`);
+    if (injected !== undefined) {
+      answer = Math.abs(injected);
+      reason = "injected";
+    } else if (row === undefined) {
       answer = TeeResult.ERROR_NOT_SUPPORTED;
       reason = "there is no such call";
     } else {

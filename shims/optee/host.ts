@@ -26,7 +26,7 @@ export interface TeeHostOptions {
   /** What else the gate is made with: policy, ledger, faults. */
   readonly gate?: Partial<GateOptions> | undefined;
   /** What stands around the provider, where there is no `gate`: policy, faults. */
-  readonly around?: Pick<GateAssembly, "policy" | "inject" | "ledger" | "asLitebox"> | undefined;
+  readonly around?: Pick<GateAssembly, "policy" | "inject" | "audit" | "ledger" | "asLitebox"> | undefined;
   /** What `around` knows of TAs, where it had to be made before. */
   readonly world?: TeeWorld | undefined;
   readonly hostEvents?: HostEvents | undefined;
@@ -102,6 +102,7 @@ export class TeeHost {
         watch: options.watch,
         timeoutMs,
         hostEvents: options.hostEvents,
+        injectCall: world.injector?.call,
         catchSignals: options.catchSignals,
       });
       world.tee = this.tee;
@@ -117,10 +118,11 @@ export class TeeHost {
   }
 }
 
-/** A gate with all that stands around it; the world is told of the injector. */
+/** A gate with all that stands around it; the world is told of that. */
 function assemble(options: GateAssembly & { readonly world: TeeWorld }): Gate {
-  const { gate, injector } = assembleGate(options);
+  const { gate, injector, findings } = assembleGate(options);
   options.world.injector = injector;
+  options.world.findings = findings;
   return gate;
 }
 

@@ -1,6 +1,6 @@
 /** What policies and fault injectors may know of TAs: a thread is an instance. */
 import { MemoryFault } from "../../emulator/errors.ts";
-import type { GuestWorld } from "../../providers/findings.ts";
+import type { Findings, GuestWorld } from "../../providers/findings.ts";
 import type { Injector, InjectorWorld } from "../../providers/injector.ts";
 import type { Instance } from "./instance.ts";
 import type { Tee } from "./tee.ts";
@@ -9,6 +9,8 @@ import type { Tee } from "./tee.ts";
 export class TeeWorld implements GuestWorld, InjectorWorld {
   tee: Tee | undefined;
   injector: Injector | undefined;
+  /** What an audit finds, where there is one. */
+  findings: Findings | undefined;
 
   mappingAt(thread: number, address: bigint): string | undefined {
     const region = this.process(thread)?.memory.space.regionAt(Number(address));

@@ -8,6 +8,7 @@ import type { TaBinary } from "./binary.ts";
 import { ldelfCalls } from "./calls/ldelf.ts";
 import { type TeeClock, VirtualTeeClock } from "./clock.ts";
 import { createInstance } from "./create.ts";
+import type { InjectCall } from "./dispatch.ts";
 import type { TeeWatcher } from "./events.ts";
 import type { Instance } from "./instance.ts";
 import { loadByLdelf } from "./ldelf.ts";
@@ -44,6 +45,8 @@ export interface TeeOptions {
   readonly timeoutMs?: number | undefined;
   /** What the host does of its own while TAs run: nothing when left out. */
   readonly hostEvents?: HostEvents | undefined;
+  /** Faults of system calls. */
+  readonly injectCall?: InjectCall | undefined;
   /** Lets SIGINT and SIGTERM end the run, with `Interrupted`. */
   readonly catchSignals?: boolean | undefined;
   /** LiteBox' TLS page: all zeros, so that a wrong FS base can go unnoticed. So it is for `--as litebox`. */
@@ -106,6 +109,7 @@ export class Tee {
       watchdog: this.#watchdog,
       watch: options.watch,
       hostEvents: options.hostEvents,
+      injectCall: options.injectCall,
     });
     this.sessions = new SessionManager(this);
   }

@@ -6,7 +6,7 @@ import { type HostEventKind, type HostEvents, strike } from "../../providers/hos
 import type { LedgerRecord } from "../../providers/ledger.ts";
 import type { Call } from "./call.ts";
 import type { TeeClock } from "./clock.ts";
-import { Dispatcher } from "./dispatch.ts";
+import { Dispatcher, type InjectCall } from "./dispatch.ts";
 import type { TeeWatcher } from "./events.ts";
 import { exceptionText, pageFaultText } from "./faults.ts";
 import type { Instance } from "./instance.ts";
@@ -38,6 +38,7 @@ export interface UserModeParts {
   readonly watch: TeeWatcher | undefined;
   /** What the host does of its own while TAs run. */
   readonly hostEvents: HostEvents | undefined;
+  readonly injectCall: InjectCall | undefined;
 }
 
 export class UserMode {
@@ -60,7 +61,7 @@ export class UserMode {
     this.#gate = parts.gate;
     this.#watchdog = parts.watchdog;
     this.#hostEvents = parts.hostEvents;
-    this.#dispatcher = new Dispatcher(parts.machine.cpu, parts.clock, parts.watch);
+    this.#dispatcher = new Dispatcher(parts.machine.cpu, parts.clock, parts.watch, parts.injectCall);
     this.#idle = parts.machine.cpu.saveContext();
     this.#stopListening = parts.gate.ledger.subscribe((record) => {
       if (record.after.fsBase !== record.before.fsBase || record.request.kind === "SetFsBase")

@@ -172,6 +172,29 @@ describe("policy", () => {
   });
 });
 
+describe("audit of recordings", () => {
+  test("runs them again, one after the other, as they were recorded", () => {
+    const twice = join(dir, "twice.rec");
+    const good = join(dir, "good.rec");
+    expect(shimbed(["record", "-o", twice, "--inject", "SetFsBase:twice", demo64]).status).toBe(0);
+    expect(shimbed(["record", "-o", good, "-p", "linux-userland", threads]).status).toBe(0);
+    const one = shimbed(["audit", twice]);
+    expect(one).toMatchObject({ status: 0, stdout: "" });
+    expect(one.stderr).toMatch(/^thread +done.*\n2254 +\d.*\n\nthread 2254: token-reused: .*\n$/);
+    const perfetto = join(dir, "both.json");
+    const both = shimbed(["audit", "--strict", "--perfetto", perfetto, twice, good]);
+    expect(both.status).toBe(1);
+    expect(both.stderr).toMatch(
+      /twice\.rec, provider direct:\n(.*\n)+\n.*good\.rec, provider linux-userland:\n(.*\n)+no findings\n$/,
+    );
+    const { traceEvents } = JSON.parse(readFileSync(perfetto, "utf8"));
+    expect(new Set(traceEvents.map(({ pid }: { pid: number }) => pid))).toEqual(new Set([1, 2]));
+    const objects = shimbed(["audit", "--json", twice, good]).stderr.trimEnd().split("\n");
+    expect(objects.map((line) => JSON.parse(line).recording)).toEqual([twice, good]);
+    refused(shimbed(["audit", twice, demo64]), /cannot use the recording .*it is no recording/);
+  });
+});
+
 describe("faults and events", () => {
   test("--inject, also of system calls, may be given again", () => {
     const traced = shimbed([

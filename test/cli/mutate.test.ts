@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -21,7 +21,7 @@ describe("mutate", () => {
     expect(stdout).toMatch(/^noticed +GetFsBase fails +the guest exits with 2$/m);
     expect(stdout).toMatch(/^noticed +SetFsBase has its token executed twice +finding token-reused$/m);
     expect(stdout).toMatch(/^equivalent .*the provider has nothing to put back$/m);
-    expect(stdout).toMatch(/\n19 of 19 faults noticed: 100 %\n$/);
+    expect(stdout).toMatch(/\n19 of 19 faults noticed \(2 more that nobody can notice here\): 100 %\n$/);
     expect(shimbed(["mutate", "--at-least", "100", demo64]).status).toBe(0);
   });
 
@@ -45,6 +45,39 @@ describe("mutate", () => {
       status: 125,
     });
     expect(shimbed(["mutate", "--at-least", "101", demo64]).stderr).toMatch(/--at-least.*101.*0 to 100/);
+  });
+});
+
+describe("mutate with tests", () => {
+  const manifest = (name: string, tests: readonly object[]): string => {
+    const place = join(dir, name);
+    mkdirSync(place);
+    writeFileSync(join(place, "sets.s"), readFileSync(join(ROOT, "fixtures/testing/sets-fs.s")));
+    writeFileSync(join(place, "shimbed.json"), JSON.stringify({ version: 1, tests }));
+    return place;
+  };
+
+  test("a fault is noticed when a test does not pass", () => {
+    const place = manifest("good", [
+      { name: "a", file: "sets.s", exit: 3 },
+      { name: "b", file: "sets.s", exit: 3, matrix: { provider: ["linux-userland"] } },
+      { name: "of a fault", file: "sets.s", exit: 1, matrix: { inject: ["SetFsBase:error=EPERM"] } },
+    ]);
+    const { stdout, stderr, status } = shimbed(["mutate", "--at-least", "100", place]);
+    expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+    expect(stdout).toMatch(/^noticed +SetFsBase fails +expected the guest to exit with 3, but it exited with 1$/m);
+    expect(stdout.match(/^\S.*, provider \S+: \d+ faults$/gm)).toHaveLength(2);
+    expect(stdout).toMatch(/\n\nin all: (\d+) of \1 faults noticed: 100 %\n$/);
+    const lines = shimbed(["mutate", "--json", place]).stdout.trimEnd().split("\n");
+    expect(lines.map((one) => JSON.parse(one).provider)).toEqual(["direct", "linux-userland"]);
+  });
+
+  test("one that does not pass by itself says nothing", () => {
+    const place = manifest("bad", [{ name: "a", file: "sets.s", exit: 4 }]);
+    expect(shimbed(["mutate", join(place, "shimbed.json")])).toMatchObject({
+      status: 125,
+      stderr: expect.stringMatching(/a.* fails \(expected the guest to exit with 4, .*\) without any fault/),
+    });
   });
 });
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { taFiles } from "../shims/optee/ta-files.ts";
 import { type Outcome, shimbed } from "../world/harness.ts";
 
-const { counter, caller, ldelf } = taFiles;
+const { counter, caller, ldelf, tour } = taFiles;
 
 let dir: string;
 let commands: string;
@@ -128,6 +128,65 @@ describe("run --commands", () => {
   });
 });
 
+describe("system calls that fail by --inject", () => {
+  const read = (...rules: string[]): Outcome => {
+    const time = write("time.json", [{ func_id: "open_session" }, { func_id: "invoke_command", cmd_id: 1 }]);
+    return shimbed(["trace", ...rules.flatMap((rule) => ["--inject", rule]), "--commands", time, tour]);
+  };
+
+  test("answer the result named, and the trace says so", () => {
+    expect(read().stderr).toMatch(/utee_get_time\(.*\) = TEE_SUCCESS$/m);
+    expect(read("utee_get_time:error=TEE_ERROR_TIME_NOT_SET:when=1").stderr).toMatch(
+      /utee_get_time\(.*\) = TEE_ERROR_TIME_NOT_SET \(injected\)$/m,
+    );
+    expect(read("utee_get_time:error=0xffff0008").stderr).toMatch(/= TEE_ERROR_ITEM_NOT_FOUND \(injected\)$/m);
+    expect(read("utee_get_time:retval=0").stderr).toMatch(/utee_get_time\(.*\) = TEE_SUCCESS \(injected\)$/m);
+  });
+});
+
+describe("audit and mutate", () => {
+  test("audit has results, a table and findings", () => {
+    const clean = shimbed(["audit", counter, "--commands", commands, "--strict", "-p", "lvbs"]);
+    expect(clean).toMatchObject({ status: 0, stdout: RESULTS });
+    expect(clean.stderr).toMatch(/^1 +4 +0 +0 +0 +0x[0-9a-f]+ +SetFsBase .*4\n\nno findings\n$/m);
+    const faulty = shimbed([
+      "audit",
+      "--strict",
+      "--inject",
+      "SetFsBase:twice",
+      "--json",
+      "--commands",
+      commands,
+      counter,
+    ]);
+    expect(faulty.status).toBe(1);
+    const report = JSON.parse(faulty.stderr);
+    expect(report.findings).toEqual([expect.objectContaining({ kind: "token-reused", thread: 1 })]);
+    expect(report.results.at(-1)).toEqual({ event: "end", ok: true, steps: 4, failed: 0 });
+  });
+
+  test("mutate tries every fault on it, and the shipped one notices all of them", () => {
+    const { stdout, stderr, status } = shimbed([
+      "mutate",
+      "-p",
+      "lvbs",
+      "--at-least",
+      "100",
+      counter,
+      "--commands",
+      commands,
+    ]);
+    expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+    expect(stdout).toMatch(
+      /^noticed +SetFsBase fails \(first of 4\) +open_session: TEE_ERROR_TARGET_DEAD \(its TLS was/m,
+    );
+    expect(stdout).toMatch(
+      /^noticed +the canary is overwritten after an entry from outside \(last of 4\) +finding canary$/m,
+    );
+    expect(stdout).toMatch(/\n32 of 32 faults noticed: 100 %\n$/);
+  });
+});
+
 describe("wrong command lines", () => {
   test.each([
     { args: ["run", counter, "x", "--commands", "c"], says: /takes no arguments, and "x"/, status: 125 },
@@ -139,10 +198,12 @@ describe("wrong command lines", () => {
     { args: ["run", "--huk", "12", counter], says: /--huk.*12.*64 hexadecimal digits/, status: 125 },
     { args: ["run", counter, "--commands"], says: /--commands.*argument missing/, status: 125 },
     {
-      args: ["run", "--inject", "read:error=EIO", "--commands", "c", counter],
-      says: /injected into programs of Linux only/,
+      args: ["run", "--inject", "utee_get_time:error=EIO", "--commands", "c", counter],
+      says: /error needs a result, as TEE_ERROR_GENERIC or 0xffff0000, not "EIO"/,
       status: 125,
     },
+    { args: ["audit", "--root", "/", "--commands", "c", counter], says: /--root is for programs of/, status: 125 },
+    { args: ["mutate", counter, "x", "--commands", "c"], says: /takes no arguments, and "x"/, status: 125 },
   ])("$args", ({ args, says, status }) => refused(shimbed(args), status, says));
 
   test("a TA without commands is no program of Linux, and that is said", () => {

@@ -165,7 +165,7 @@ describe("what an audit shows of the records", () => {
 
   test("a trace for Perfetto: tracks, tokens and findings", () => {
     const finding = { kind: "canary", thread: 101, detail: "0x0 instead of 0x1", sequence: 6 } as const;
-    const { traceEvents } = perfettoTrace(records, [finding], "direct");
+    const { traceEvents } = perfettoTrace([{ name: "a.out", provider: "direct", records, findings: [finding] }]);
     expect(JSON.parse(JSON.stringify(traceEvents))).toHaveLength(1 + 3 + records.length + 1);
     expect(traceEvents.find(({ name }) => name === "SetFsBase")).toEqual({
       name: "SetFsBase",

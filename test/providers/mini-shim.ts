@@ -132,7 +132,7 @@ class MiniShim {
       abi,
       platform,
       provider: name,
-      inject: (options.inject ?? []).map(parseInjectRule),
+      inject: (options.inject ?? []).map((rule) => parseInjectRule(rule)),
       audit: true,
       world: worldOf(guest),
     });

@@ -50,7 +50,7 @@ export class MiniTee {
       platform: { cpu, layout: "x86_64" },
       provider,
       shim: "optee",
-      inject: inject.map(parseInjectRule),
+      inject: inject.map((rule) => parseInjectRule(rule)),
       audit: true,
       world: worldOf(this.#guest),
     });

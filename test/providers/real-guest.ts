@@ -62,7 +62,7 @@ export async function runReal(program: string, args: readonly string[], options:
       world,
       audit,
       now: () => clock.now(),
-      ...(inject === undefined ? {} : { inject: inject.map(parseInjectRule) }),
+      ...(inject === undefined ? {} : { inject: inject.map((rule) => parseInjectRule(rule)) }),
     });
     const kinds = providerInfos.find(({ name }) => name === provider)?.hostEvents ?? [];
     const kernel = new Kernel({
