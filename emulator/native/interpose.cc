@@ -29,6 +29,9 @@ bool takeOver(std::string&) { return true; }
   X(helper_phsubd_mmx_x86_64) X(helper_phsubd_xmm_x86_64) X(helper_phsubsw_mmx_x86_64) X(helper_phsubsw_xmm_x86_64) \
   X(helper_roundps_xmm_x86_64) X(helper_roundpd_xmm_x86_64) X(helper_roundss_xmm_x86_64) X(helper_roundsd_xmm_x86_64) \
   X(helper_rcpps_x86_64) X(helper_rcpss_x86_64) X(helper_rsqrtps_x86_64) X(helper_rsqrtss_x86_64) \
+  X(float32_add_x86_64) X(float32_sub_x86_64) X(float32_mul_x86_64) X(float32_div_x86_64) \
+  X(float64_add_x86_64) X(float64_sub_x86_64) X(float64_mul_x86_64) X(float64_div_x86_64) \
+  X(tcg_gen_ext32u_i64_x86_64) X(tcg_gen_movcond_i64_x86_64) X(tcg_gen_atomic_cmpxchg_i64_x86_64) \
   X(helper_fstenv_x86_64) X(helper_load_seg_x86_64) X(helper_ljmp_protected_x86_64) X(helper_lcall_protected_x86_64) \
   X(helper_lret_protected_x86_64) X(helper_iret_protected_x86_64)
 // clang-format on

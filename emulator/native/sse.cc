@@ -1,5 +1,5 @@
-// SSE instructions that libunicorn 2.0 carries out otherwise than a processor: exceptions that ROUNDPS and the
-// approximations do not raise, and PCMPxSTRx, whose search for a substring goes wrong there.
+// SSE instructions that libunicorn 2.0 carries out otherwise than a processor: which of two NaNs is the result, exceptions
+// that ROUNDPS and the approximations do not raise, and PCMPxSTRx, whose search for a substring goes wrong there.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -10,7 +10,8 @@ using namespace shimbed;
 
 namespace {
 
-constexpr uint8_t FLAG_INEXACT = 0x20;
+constexpr uint8_t FLAG_INVALID = 1, FLAG_INEXACT = 0x20;
+constexpr size_t FLAGS_IN_STATUS = 2;
 constexpr uint32_t CF = 1, ZF = 0x40, SF = 0x80, OF = 0x800;
 enum { RAX, RCX, RDX };
 
@@ -141,4 +142,25 @@ APPROXIMATION(rcpps)
 APPROXIMATION(rcpss)
 APPROXIMATION(rsqrtps)
 APPROXIMATION(rsqrtss)
+
+// Of two NaNs the first is the result (SDM vol. 1, table 4-7); libunicorn goes by x87's rule for both.
+#define NANS(name, Bits, INFINITE, QUIET)                                                      \
+  Bits __real_##name##_x86_64(Bits a, Bits b, uint8_t* status);                                \
+  Bits __wrap_##name##_x86_64(Bits a, Bits b, uint8_t* status) {                               \
+    constexpr Bits infinite = INFINITE, quiet = QUIET;                                         \
+    bool first = (a << 1) > (infinite << 1), second = (b << 1) > (infinite << 1);              \
+    if (__builtin_expect(!(first && second), 1)) return __real_##name##_x86_64(a, b, status);  \
+    if (!(a & quiet) || !(b & quiet)) status[FLAGS_IN_STATUS] |= FLAG_INVALID;                 \
+    return a | quiet;                                                                          \
+  }
+#define SINGLE(name) NANS(name, uint32_t, 0x7f800000u, 0x400000u)
+#define DOUBLE(name) NANS(name, uint64_t, 0x7ff0000000000000u, 0x8000000000000u)
+SINGLE(float32_add)
+SINGLE(float32_sub)
+SINGLE(float32_mul)
+SINGLE(float32_div)
+DOUBLE(float64_add)
+DOUBLE(float64_sub)
+DOUBLE(float64_mul)
+DOUBLE(float64_div)
 }

@@ -13,6 +13,7 @@ namespace {
 using namespace shimbed;
 
 constexpr uint16_t EXCEPTIONS = 0x3f, BEFORE = 0x07;  // BEFORE: those that keep the instruction from having an effect
+constexpr uint16_t STACK_FAULT = 0x41;                // invalid operation, of the stack
 constexpr uint16_t SUMMARY = 0x8080;                  // ES and B
 constexpr uint16_t C0 = 0x100, C1 = 0x200, C2 = 0x400, C3 = 0x4000, ALL = C0 | C1 | C2 | C3;
 constexpr uint16_t HOST_CONTROL = 0x37f, MASKED = 0x7f, TRUNCATE = 0xc00;
@@ -20,8 +21,10 @@ constexpr uint16_t HOST_CONTROL = 0x37f, MASKED = 0x7f, TRUNCATE = 0xc00;
 struct Extended {
   uint64_t significand;
   uint16_t exponent;
+  uint16_t missing;  // of the operand alone: it came from an empty register
 };
 static_assert(sizeof(Extended) == 16, "as libunicorn keeps a register");
+constexpr Extended INDEFINITE = {0xc000000000000000, 0xffff, 0};
 
 extern "C" {
 [[noreturn]] void raise_exception_ra_x86_64(void* env, int vector, uintptr_t hostPc);
@@ -33,6 +36,7 @@ void cpu_stq_data_ra_x86_64(char* env, uint64_t address, uint64_t value, uintptr
 
 struct Fpu {
   Env env;
+  bool fault = false;
   explicit Fpu(char* state) : env{state} {}
   uint32_t& top() const { return env.at<uint32_t>(offset::fpstt); }
   uint16_t& status() const { return env.at<uint16_t>(offset::fpus); }
@@ -41,6 +45,20 @@ struct Fpu {
   Extended& st(uint32_t i) const { return env.at<Extended>(offset::fpregs + 16 * ((top() + i) & 7)); }
   // The operand that the translator fetched before it asks for the operation.
   Extended& operand() const { return env.at<Extended>(offset::fpOperand); }
+  // The same to read: what is not there reads as the indefinite NaN, and done() reports it.
+  const Extended& in(uint32_t i) {
+    if (!empty(i)) return st(i);
+    fault = true;
+    return INDEFINITE;
+  }
+  const Extended& operandIn() {
+    if (operand().missing) fault = true;
+    return operand();
+  }
+  void set(uint32_t i, const Extended& value) const {
+    st(i) = value;
+    empty(i) = 0;
+  }
   void push(const Extended& value) const {
     top() = (top() - 1) & 7;
     st(0) = value;
@@ -79,7 +97,8 @@ class Host {
   // Gives the guest the flags and the condition codes named; false when the instruction has no effect.
   bool done(uint16_t hostStatus, uint16_t conditions = C1) const {
     uint16_t& status = fpu_.status();
-    status = uint16_t((status & ~conditions) | (hostStatus & (conditions | EXCEPTIONS)));
+    if (fpu_.fault) hostStatus |= STACK_FAULT;
+    status = uint16_t((status & ~conditions) | (hostStatus & (conditions | EXCEPTIONS)) | (fpu_.fault ? STACK_FAULT : 0));
     fpu_.summarize();
     return !(hostStatus & BEFORE & ~fpu_.control());
   }
@@ -168,16 +187,16 @@ extern "C" {
     WAIT(fpu);                                                          \
     Host host(fpu);                                                     \
     Extended result;                                                    \
-    uint16_t status = binary<Op::name>(fpu.st(0), fpu.operand(), result); \
-    if (host.done(status)) fpu.st(0) = result;                          \
+    uint16_t status = binary<Op::name>(fpu.in(0), fpu.operandIn(), result); \
+    if (host.done(status)) fpu.set(0, result);                          \
   }                                                                     \
   HELPER void helper_f##name##_STN_ST0_x86_64(char* env, int i) {       \
     Fpu fpu(env);                                                       \
     WAIT(fpu);                                                          \
     Host host(fpu);                                                     \
     Extended result;                                                    \
-    uint16_t status = binary<Op::name>(fpu.st(uint32_t(i)), fpu.st(0), result); \
-    if (host.done(status)) fpu.st(uint32_t(i)) = result;                \
+    uint16_t status = binary<Op::name>(fpu.in(uint32_t(i)), fpu.in(0), result); \
+    if (host.done(status)) fpu.set(uint32_t(i), result);                \
   }
 ARITHMETIC(add)
 ARITHMETIC(mul)
@@ -192,14 +211,14 @@ ARITHMETIC(divr)
     WAIT(fpu);                                                                 \
     Host host(fpu);                                                            \
     Extended ignored;                                                          \
-    host.done(binary<Op::name>(fpu.st(0), fpu.operand(), ignored), ALL);       \
+    host.done(binary<Op::name>(fpu.in(0), fpu.operandIn(), ignored), ALL);       \
   }                                                                            \
   HELPER void helper_f##name##i_ST0_FT0_x86_64(char* env) {                    \
     Fpu fpu(env);                                                              \
     WAIT(fpu);                                                                 \
     Host host(fpu);                                                            \
     Extended ignored;                                                          \
-    uint16_t status = binary<Op::name>(fpu.st(0), fpu.operand(), ignored);     \
+    uint16_t status = binary<Op::name>(fpu.in(0), fpu.operandIn(), ignored);     \
     /* C0, C2 and C3 stand where CF, PF and ZF do in a byte's flags. */        \
     if (host.done(status)) fpu.env.head().ccSrc = status >> 8 & 0x45;          \
   }
@@ -212,8 +231,8 @@ COMPARISON(ucom)
     WAIT(fpu);                                                          \
     Host host(fpu);                                                     \
     Extended result;                                                    \
-    uint16_t status = unary<Op::op>(fpu.st(0), result);                 \
-    if (host.done(status, conditions)) fpu.st(0) = result;              \
+    uint16_t status = unary<Op::op>(fpu.in(0), result);                 \
+    if (host.done(status, conditions)) fpu.set(0, result);              \
   }
 IN_PLACE(fsqrt, sqrt, C1)
 IN_PLACE(frndint, rndint, C1)
@@ -228,9 +247,9 @@ IN_PLACE(fcos, cos, C1 | C2)
     WAIT(fpu);                                                                                         \
     Host host(fpu);                                                                                    \
     Extended result;                                                                                   \
-    uint16_t status = binary<Op::op>(fpu.st(0), fpu.st(1), result);                                    \
+    uint16_t status = binary<Op::op>(fpu.in(0), fpu.in(1), result);                                    \
     uint16_t conditions = (result.exponent & 0x7fff) == 0x7fff ? (quotient) & ~(C0 | C3) : (quotient); \
-    if (host.done(status, conditions)) fpu.st(0) = result;                                             \
+    if (host.done(status, conditions)) fpu.set(0, result);                                             \
   }
 WITH_NEXT(fscale, scale, C1)
 WITH_NEXT(fprem, prem, ALL)
@@ -242,10 +261,10 @@ WITH_NEXT(fprem1, prem1, ALL)
     WAIT(fpu);                                                          \
     Host host(fpu);                                                     \
     Extended result;                                                    \
-    uint16_t status = binary<Op::op>(fpu.st(0), fpu.st(1), result);     \
+    uint16_t status = binary<Op::op>(fpu.in(0), fpu.in(1), result);     \
     if (!host.done(status)) return;                                     \
     fpu.pop();                                                          \
-    fpu.st(0) = result;                                                 \
+    fpu.set(0, result);                                                 \
   }
 INTO_NEXT(fpatan, atan)
 INTO_NEXT(fyl2x, yl2x)
@@ -261,9 +280,9 @@ INTO_NEXT(fyl2xp1, yl2xp1)
     Extended upper{}, lower{};                                                                      \
     asm volatile("fldt %[a]\n" #name "\n fnstsw %%ax\n" second "fstpt %[upper]\n 1: fstpt %[lower]" \
                  : "=a"(status), [upper] "+m"(upper), [lower] "=m"(lower)                           \
-                 : [a] "m"(fpu.st(0)) : STACK, "cc");                                               \
+                 : [a] "m"(fpu.in(0)) : STACK, "cc");                                               \
     if (!host.done(status, conditions) || ((conditions) & status & C2)) return;                     \
-    fpu.st(0) = lower;                                                                              \
+    fpu.set(0, lower);                                                                              \
     fpu.push(upper);                                                                                \
   }
 SPLITS(fptan, C1 | C2, "testw $0x400, %%ax\n jnz 1f\n")
@@ -274,7 +293,7 @@ SPLITS(fxtract, C1, "")
   HELPER void helper_##name##_ST0_x86_64(char* env) { \
     Fpu fpu(env);                                    \
     Host host(fpu);                                  \
-    fpu.st(0) = constant<Op::op>();                  \
+    fpu.set(0, constant<Op::op>());                  \
   }
 CONSTANT_OF(fldl2t, l2t)
 CONSTANT_OF(fldl2e, l2e)
@@ -293,6 +312,7 @@ CONSTANT_OF(fldln2, ln2)
   HELPER void helper_##name##_FT0_x86_64(char* env, Bits bits) {                                \
     Fpu fpu(env);                                                                               \
     WAIT(fpu);                                                                                  \
+    fpu.operand().missing = 0;                                                                  \
     name##Loaded(fpu, bits, fpu.operand());                                                     \
   }                                                                                             \
   HELPER void helper_##name##_ST0_x86_64(char* env, Bits bits) {                                \
@@ -303,6 +323,15 @@ CONSTANT_OF(fldln2, ln2)
   }
 LOAD(flds, "flds", uint32_t)
 LOAD(fldl, "fldl", uint64_t)
+LOAD(fildl, "fildl", int32_t)
+
+HELPER void helper_fldz_FT0_x86_64(char* env) { Fpu(env).operand() = {0, 0, 0}; }
+
+HELPER void helper_fmov_FT0_STN_x86_64(char* env, int i) {
+  Fpu fpu(env);
+  fpu.operand() = fpu.in(uint32_t(i));
+  fpu.operand().missing = fpu.fault;
+}
 
 #define STORE(name, instruction, Bits, Returned, also)                                         \
   HELPER Returned helper_##name##_ST0_x86_64(char* env) {                                      \
@@ -312,7 +341,7 @@ LOAD(fldl, "fldl", uint64_t)
     uint16_t status;                                                                           \
     Bits bits{};                                                                               \
     asm volatile("fldt %[a]\n" instruction " %[bits]\n fnstsw %%ax"                            \
-                 : "=a"(status), [bits] "=m"(bits) : [a] "m"(fpu.st(0)) : STACK);              \
+                 : "=a"(status), [bits] "=m"(bits) : [a] "m"(fpu.in(0)) : STACK);              \
     host.done(status);                                                                         \
     return bits;                                                                               \
   }
@@ -333,7 +362,7 @@ HELPER void helper_fbst_ST0_x86_64(char* env, uint64_t address) {
   uint16_t status;
   {
     Host host(fpu);
-    asm volatile("fldt %[a]\n fbstp %[out]\n fnstsw %%ax" : "=a"(status), [out] "=m"(digits) : [a] "m"(fpu.st(0)) : STACK);
+    asm volatile("fldt %[a]\n fbstp %[out]\n fnstsw %%ax" : "=a"(status), [out] "=m"(digits) : [a] "m"(fpu.in(0)) : STACK);
   }
   // Either may end in a page fault, with the x87 as it was.
   cpu_stq_data_ra_x86_64(env, address, digits.significand, hostPc);

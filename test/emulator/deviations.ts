@@ -131,7 +131,7 @@ const different: readonly Rule[] = [
     "an x87 operand of ten bytes is touched in two parts",
     (p, host, ours) => x87(p) && host.vector === 14 && ours.vector === 14,
   ],
-  ["x87 has no stack faults", x87],
+  ["x87 moves have no stack faults", x87],
 ];
 
 /** Flags that the manual leaves undefined after an instruction. */

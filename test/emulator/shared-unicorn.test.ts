@@ -54,6 +54,15 @@ describe("an addon over the shared libunicorn", () => {
     expect(addon.staticUnicorn).toBe(false);
   });
 
+  test("has our x87, and our CMPXCHG", () => {
+    const divide = [0xdb, 0xe3, 0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, 0xdf, 0xe0, 0x0f, 0x05];
+    runCode(divide, ({ cpu }) => expect(cpu.reg(Reg.rax) & 0x3f).toBe(4));
+    const exchange = [
+      0x48, 0xb8, 0, 0, 0, 0, 0xef, 0xbe, 0xad, 0xde, 0xb9, 2, 0, 0, 0, 0xf0, 0x0f, 0xb1, 0x0f, 0x0f, 0x05,
+    ];
+    runCode(exchange, ({ cpu }) => expect(cpu.regBig(Reg.rax)).toBe(0xdeadbeef00000000n));
+  });
+
   test("stops at a system call", () => {
     runCode([0xb8, 39, 0, 0, 0, 0x0f, 0x05], ({ cpu }, kind) => {
       expect(kind).toBe(StopKind.syscall);
