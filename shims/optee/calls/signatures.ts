@@ -1,7 +1,7 @@
 /** Signatures other than RSA's: DSA, ECDSA, Ed25519. */
 import { ed25519, ed25519ctx, ed25519ph } from "@noble/curves/ed25519";
 import { digestField } from "../algorithm-fields.ts";
-import { Alg, Attr } from "../algorithms.ts";
+import { Attr } from "../algorithms.ts";
 import { Mode } from "../constants.ts";
 import { type DsaDomain, signDsa, verifyDsa } from "../crypto/dsa.ts";
 import { type EccCurve, eccCurve, signEcc, verifyEcc } from "../crypto/ecc.ts";
@@ -22,8 +22,7 @@ function dsaDomain(key: TeeObject): DsaDomain {
 
 /** The digest's length, cut to that of q where q is shorter. */
 function dsaDigest({ algorithm }: AsymmetricUse, { q }: DsaDomain): { full: number; cut: number } {
-  const known: readonly number[] = [Alg.DSA_SHA1, Alg.DSA_SHA224, Alg.DSA_SHA256];
-  const hash = known.includes(algorithm) ? digestField(algorithm) : undefined;
+  const hash = digestField(algorithm);
   if (hash === undefined) return fail(Tee.ERROR_NOT_IMPLEMENTED, "DSA with that hash");
   return { full: hashSize(hash), cut: Math.min(hashSize(hash), fromBig(q).length) };
 }
