@@ -36,7 +36,7 @@ const LINUX_ONLY: Readonly<Record<string, string>> = {
 const FEW_RECORDS = 64;
 
 /** What `utee_get_time:error=…` may say. */
-const TEE_ERRORS: CallErrors = {
+export const TEE_ERRORS: CallErrors = {
   number: (text) => resultOf(text) ?? (/^0x[0-9a-f]{8}$/i.test(text) ? Number(text) : undefined),
   wanted: "a result, as TEE_ERROR_GENERIC or 0xffff0000",
 };

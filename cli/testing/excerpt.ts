@@ -25,6 +25,8 @@ export function endText(end: ObservedEnd): string {
       return `would wait for ever: ${end.waiting.join("; ")}`;
     case "panic":
       return `ended by the platform's failure: ${end.message}`;
+    case "session":
+      return end.dead === undefined ? "is alive" : `is dead: ${end.dead}`;
   }
 }
 

@@ -7,6 +7,7 @@ import path from "node:path";
 import { test as base, expect } from "vitest";
 import type { FindingKind } from "../../providers/findings.ts";
 import { parseInjectRule } from "../../providers/inject-rule.ts";
+import { TEE_ERRORS } from "../ta.ts";
 import {
   checkBase,
   checkCalled,
@@ -27,6 +28,7 @@ import { testError } from "./execute.ts";
 import { GuestFiles } from "./guest-files.ts";
 import { LinuxBed } from "./linux-bed.ts";
 import { Observed } from "./observed.ts";
+import { TaBed, TaTestSession } from "./ta-bed.ts";
 import type { Statement } from "./timeline.ts";
 import { explain, type Verdict } from "./verdict.ts";
 
@@ -37,12 +39,13 @@ export { cCompiler, type Guest } from "./guest-files.ts";
 export type { LinuxBed } from "./linux-bed.ts";
 export type { Observed } from "./observed.ts";
 export type { CaseInput, Prepared } from "./prepared.ts";
+export type { TaBed, TaTestSession } from "./ta-bed.ts";
 export { firstUseOf, thread } from "./timeline.ts";
 export { expect };
 
 /**
  * vitest's `test` with more to ask for: `provider` and `seed` (change them with `test.override`), `linux` and `linux32`, which run
- * guests, and `inject`, which adds a fault to the runs that follow in the test.
+ * guests, `ta`, which opens sessions to trusted applications, and `inject`, which adds a fault to the runs that follow in the test.
  */
 export const test = base
   .extend("provider", (): string => "direct")
@@ -50,7 +53,7 @@ export const test = base
   .extend("guestFiles", { scope: "worker" }, () => new GuestFiles())
   .extend("injections", (): string[] => [])
   .extend("inject", ({ injections }) => (rule: string): void => {
-    parseInjectRule(rule);
+    checkRule(rule);
     injections.push(rule);
   })
   .extend(
@@ -60,7 +63,21 @@ export const test = base
   .extend(
     "linux32",
     ({ guestFiles, provider, seed, injections }) => new LinuxBed(guestFiles, 32, { provider, seed }, injections),
-  );
+  )
+  .extend("ta", ({ provider, seed, injections }, { onCleanup }) => {
+    const bed = new TaBed({ provider, seed }, injections);
+    onCleanup(() => bed.close());
+    return bed;
+  });
+
+/** Errors of system calls are an errno for `linux`, and a result of the TEE for `ta`. @throws UserError for a rule that is neither */
+function checkRule(rule: string): void {
+  try {
+    parseInjectRule(rule, TEE_ERRORS);
+  } catch {
+    parseInjectRule(rule);
+  }
+}
 
 /** What the matchers say of a run (`await linux.run(…)`). Each failure shows the trace near the point and the ledger. */
 interface GuestMatchers {
@@ -102,9 +119,16 @@ interface MatcherResult {
 }
 
 function judge(received: unknown, check: (run: Observed) => Verdict): MatcherResult {
-  if (!(received instanceof Observed)) throw testError("this matcher takes what `await linux.run(…)` gives");
-  const verdict = check(received);
-  return { pass: verdict.pass, message: () => explain(received, verdict) };
+  const run = observed(received);
+  if (run === undefined) throw testError("this matcher takes what `await linux.run(…)` or `await ta.open(…)` gives");
+  const verdict = check(run);
+  return { pass: verdict.pass, message: () => explain(run, verdict) };
+}
+
+/** A run, or what has come of a session until now. */
+function observed(received: unknown): Observed | undefined {
+  if (received instanceof TaTestSession) return received.observed();
+  return received instanceof Observed ? received : undefined;
 }
 
 expect.extend({
@@ -127,8 +151,9 @@ expect.extend({
   toTraceLike: (run: unknown, pattern: string) => judge(run, (it) => checkTrace(it, pattern)),
   toHappen: (run: unknown, statement: Statement) => judge(run, (it) => statement.check(it)),
 
-  async toMatchGoldenTrace(run: unknown, file?: string): Promise<MatcherResult> {
-    if (!(run instanceof Observed)) return judge(run, () => ({ pass: false, headline: "" }));
+  async toMatchGoldenTrace(received: unknown, file?: string): Promise<MatcherResult> {
+    const run = observed(received);
+    if (run === undefined) return judge(received, () => ({ pass: false, headline: "" }));
     const golden = goldenPath(this.testPath, this.currentTestName, file);
     const text = run.trace(true);
     try {

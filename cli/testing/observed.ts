@@ -23,7 +23,9 @@ export type ObservedEnd =
   | Exclude<RunEnd, { readonly kind: "interrupted" } | { readonly kind: "timeout" }>
   | { readonly kind: "timeout"; readonly seconds: number }
   /** The platform's host code would have failed. */
-  | { readonly kind: "panic"; readonly message: string };
+  | { readonly kind: "panic"; readonly message: string }
+  /** A session of a trusted application has no end of its own; `dead` says what it died of. */
+  | { readonly kind: "session"; readonly dead: string | undefined };
 
 /** A thread's bases and selectors as they were after an event. */
 export interface StateChange {
@@ -99,9 +101,10 @@ export class Observed implements ObservedParts {
     this.threads = threadsOf(parts.events, parts.records);
   }
 
-  /** Status as a shell tells it, 124 for a limit, 125 for a failing platform. */
+  /** Status as a shell tells it, 124 for a limit, 125 for a failing platform; 1 for a trusted application that died. */
   get status(): number {
     const { end } = this;
+    if (end.kind === "session") return end.dead === undefined ? 0 : 1;
     if (end.kind === "ended") return end.status.kind === "exited" ? end.status.code : 128 + end.status.signal;
     return end.kind === "panic" ? 125 : 124;
   }

@@ -11,7 +11,7 @@ import type { Session } from "./session.ts";
 
 export interface OpenOptions extends OperationOptions, Omit<TeeHostOptions, "tas"> {
   /** Other TAs and libraries. */
-  readonly tas?: TeeHostOptions["tas"] | undefined;
+  readonly tas?: readonly TeeHostOptions["tas"][number][] | undefined;
 }
 
 /** A session could not be opened; `answer` says why. */

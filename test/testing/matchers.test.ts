@@ -226,6 +226,8 @@ describe("failures show the trace near the point, and the ledger", () => {
   });
 
   test("something that is no run", () => {
-    expect(() => expect(3).toExit(0)).toThrow("this matcher takes what `await linux.run(…)` gives");
+    expect(() => expect(3).toExit(0)).toThrow(
+      "this matcher takes what `await linux.run(…)` or `await ta.open(…)` gives",
+    );
   });
 });
