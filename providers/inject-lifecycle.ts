@@ -9,6 +9,8 @@ import { canaryOf, canaryOffset, hasCanary } from "./tls-block.ts";
 export const needyFaults = ["canary", "sysret"] as const;
 export type NeedyFault = (typeof needyFaults)[number];
 
+const NOTHING: ReadonlySet<NeedyFault> = new Set();
+
 /** Where the faults come from. */
 export interface FaultSource {
   /** The fault that an event of this kind brings, if any; `strikable` names faults that need something to strike at, where it is there. */
@@ -124,7 +126,8 @@ export class InjectingLifecycle implements Lifecycle {
   }
 
   retries(thread: number, vector: number): boolean {
-    return this.#inner?.retries(thread, vector) === true;
+    if (this.#inner?.retries(thread, vector) !== true) return false;
+    return this.#source.fault("repair", NOTHING) === undefined;
   }
 
   threadStart(thread: number, parent: number | undefined, setsTls: boolean): void {

@@ -16,7 +16,10 @@ type InjectTarget =
   | { readonly on: "cpu" }
   | { readonly on: "call"; readonly name: string };
 
-/** Steps of a guest thread's life, in rules with an `@` before them; each strikes when the thread enters the guest next. */
+/**
+ * Steps of a guest thread's life, in rules with an `@` before them; each strikes when the thread enters the guest next. `repair`: the
+ * platform finds that a fault is of its own making, which it is to put right.
+ */
 export const injectEvents = [
   "syscall",
   "exception",
@@ -29,6 +32,7 @@ export const injectEvents = [
   "sigreturn",
   "exec",
   "entry",
+  "repair",
 ] as const;
 export type InjectEvent = (typeof injectEvents)[number];
 
@@ -142,6 +146,7 @@ export function parseInjectRule(text: string, errors: CallErrors = ERRNOS): Inje
     const known = Object.keys(faults).map((fault) => fault.replace("=", "=N"));
     throw wrong(`there is no fault "${faultName}" for ${name}: choose one of ${known.join(", ")}`);
   }
+  if (name === "@repair" && faultName !== "skip-restore") throw wrong("the one fault for @repair is skip-restore");
   if (!takesValue && value !== undefined) throw wrong(`${faultName} takes no value`);
   const number = takesValue ? numberOf(faultName, value, wrong, target.on === "call" ? errors : ERRNOS) : 0;
   let when: When = { first: 1, last: Number.POSITIVE_INFINITY, step: 1 };

@@ -79,6 +79,7 @@ const EVENT_NAMES: Readonly<Record<InjectEvent, string>> = {
   sigreturn: "a handler's end",
   exec: "exec",
   entry: "an entry from outside",
+  repair: "a fault of the platform's own making",
 };
 
 /**
@@ -113,15 +114,14 @@ export function mutants(counts: ReadonlyMap<string, number>, target: MutationTar
   for (const event of injectEvents) {
     for (const [fault, what] of EVENT_FAULTS) {
       const times = counts.get(needyFaults.some((needy) => needy === fault) ? `@${event} ${fault}` : `@${event}`) ?? 0;
-      if (times === 0 || (fault === "sysret" && !leavesBySysret(event, target))) continue;
+      if (
+        times === 0 ||
+        (event === "repair" && fault !== "skip-restore") ||
+        (fault === "sysret" && !leavesBySysret(event, target))
+      )
+        continue;
       const reason = equivalence(event, fault, target);
-      add(
-        `@${event}`,
-        fault,
-        `${what} after ${EVENT_NAMES[event]}`,
-        times,
-        reason,
-      );
+      add(`@${event}`, fault, `${what} after ${EVENT_NAMES[event]}`, times, reason);
     }
   }
   return list;
@@ -136,7 +136,7 @@ function equivalence(event: string, fault: string, { provider }: MutationTarget)
   const swaps = provider !== "direct";
   if (fault === "skip-restore" && !swaps) return "the provider has nothing to put back";
   if (fault === "skip-restore" && event === "reschedule") return "a reschedule puts nothing back";
-  if (fault === "skip-restore" && provider === "windows-userland")
+  if (fault === "skip-restore" && provider === "windows-userland" && event !== "repair")
     return "nothing else uses FS on Windows, so the guest's base is still there";
   if (fault === "lose-base" && provider === "windows-userland")
     return "Windows does this by itself, and the platform repairs it";

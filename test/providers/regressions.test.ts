@@ -202,9 +202,38 @@ const ALL: readonly Regression[] = [
   },
 ];
 
+/** A line of regressions.md: what was reproduced in this run, where, by what, and how it showed. */
+interface Shown {
+  readonly number: number;
+  readonly fault: string;
+  readonly platform: string;
+  readonly by: string;
+  readonly how: string;
+}
+
+const shown: Shown[] = [];
+
+function show(number: number, fault: string, platform: string, by: string, how: string): void {
+  shown.push({ number, fault, platform, by, how });
+}
+
+/** Faults and options as they would be typed. */
+function typed({ inject = [], asLitebox, hostEvents }: MiniOptions): string {
+  const words = inject.map((rule) => `\`--inject ${rule}\``);
+  if (asLitebox) words.push("`--as litebox`");
+  if (hostEvents !== undefined) words.push(`\`--host-events ${hostEvents}\``);
+  return words.join(", ") || "by itself";
+}
+
+const words = (signs: readonly string[]): string =>
+  signs.map((sign) => (sign === "guest" ? "the guest's own check" : sign)).join(", ");
+
 describe("the C library's way of using TLS notices, or the audit finds", () => {
-  test.each(ALL)("$number: $fault", ({ bits = 64, options, shows }) => {
-    expect(symptoms(runLibc(bits, options))).toEqual(expect.arrayContaining([...shows]));
+  test.each(ALL)("$number: $fault", ({ number, fault, bits = 64, options, shows }) => {
+    const signs = symptoms(runLibc(bits, options));
+    expect(signs).toEqual(expect.arrayContaining([...shows]));
+    const platform = `${options.provider ?? "direct"}${bits === 32 ? " (i386)" : ""}`;
+    show(number, fault, platform, typed(options), words(signs));
   });
 });
 
@@ -219,6 +248,7 @@ ${call(64, Call.getFsBase)}mov rdi, rax\n${report}${exit}`;
     for (const provider of ["direct", "linux-userland", "linux-kernel", "lvbs"])
       expect(answer(provider)).toEqual([BigInt(DATA + 0x1000)]);
     expect(answer("windows-userland")).toEqual([BigInt(DATA)]);
+    show(4, "Get answers the stored base after wrfsbase", "windows-userland", "by itself", "the guest's own check");
   });
 
   test("5: an address that is not canonical is EPERM, and as LiteBox a #GP of the host", () => {
@@ -227,10 +257,12 @@ ${call(64, Call.getFsBase)}mov rdi, rax\n${report}${exit}`;
     const run = runMini(64, guest, { provider: "linux-userland", asLitebox: true });
     expect(run.end).toMatch(/^panic: .*wrfsbase of 0x800000000000 raises #GP/);
     expect(symptoms(run)).toContain("base-not-canonical");
+    show(5, "an address that is not canonical is accepted", "linux-userland", "`--as litebox`", words(symptoms(run)));
   });
 
   test("8: linux-userland cannot even take the CPU without FSGSBASE", () => {
     expect(() => runLibc(64, { provider: "linux-userland", fsgsbase: false })).toThrow(HostPanic);
+    show(8, "the host's CR4.FSGSBASE is off", "linux-userland", "`--inject cpu:no-fsgsbase`", "panic");
   });
 
   test("11, 21: what a platform loses by itself is a finding too", () => {
@@ -238,25 +270,62 @@ ${call(64, Call.getFsBase)}mov rdi, rax\n${report}${exit}`;
     const guest = `mov edi, ${DATA}\n${call(64, Call.setFsBase)}mov eax, ${DATA + 0x1000}\nwrfsbase rax\nud2\n${exit}`;
     const found = runMini(64, guest, { provider: "linux-userland" }).findings.map(({ kind }) => kind);
     expect(found).toEqual(["changed-by-guest", "changed-by-host"]);
+    show(11, "a base of the guest's own is lost at an exception", "linux-userland", "by itself", words(found));
     expect(cell("linux-userland", 64, "new thread", { asLitebox: true })[0]).toBe("none");
     expect(cell("direct", 64, "new thread")[0]).toBe("as set");
+    show(21, "a thread without SETTLS starts with base 0", "linux-userland", "`--as litebox`", "exception 14");
   });
 
   test("12, 13: Windows' zeroed base is retried where there is a stored one, and only there", () => {
     expect(symptoms(runLibc(64, { provider: "windows-userland", hostEvents: "storm", seed: 3 }))).toEqual([]);
     const none = `${call(64, Call.reschedule)}xor eax, eax\nmov eax, fs:[rax]\n${exit}`;
     expect(runMini(64, none, { provider: "windows-userland" }).end).toBe("exception 14 at 0x0");
+    const zeroed = "Windows zeroes the base";
+    show(12, zeroed, "windows-userland", "`--host-events storm`", "not at all: it is repaired, as it must be");
+    const unrepaired: MiniOptions = {
+      provider: "windows-userland",
+      hostEvents: "storm",
+      seed: 3,
+      inject: ["@repair:skip-restore"],
+    };
+    const signs = symptoms(runLibc(64, unrepaired));
+    expect(signs).toContain("exception 14 at 0x0");
+    show(12, `${zeroed}, and no fault is retried`, "windows-userland", typed(unrepaired), words(signs));
+    show(13, `${zeroed}, and none is stored`, "windows-userland", "a reschedule", "exception 14 at 0x0");
   });
 
   test("14: an interrupt that strikes at the repair is not lost, and neither is the base", () => {
     for (let seed = 1; seed <= 20; seed++)
       expect(symptoms(runLibc(64, { provider: "windows-userland", hostEvents: "storm", seed }))).toEqual([]);
+    const inject = ["@interrupt:lose-base"];
+    const signs = symptoms(runLibc(64, { provider: "linux-userland", inject }));
+    expect(signs).toContain("exception 14 at 0x0");
+    show(14, "the base is lost at an interrupt", "linux-userland", typed({ inject }), words(signs));
+    const never =
+      "cannot occur: whether a thread has a signal or an end is asked on each way in, not told by an interrupt";
+    show(14, "an interrupt at the repair is missed", "windows-userland", "20 storms of host events", never);
+  });
+
+  test("16: rcx and r11 are lost on the way out", () => {
+    const guest = `mov edi, ${DATA}\n${call(64, Call.setFsBase)}mov ecx, 0x1111\nmov r11d, 0x2222\nud2
+xchg rdi, rcx\nmov rbx, r11\n${report}mov rdi, rbx\n${report}${exit}`;
+    const inject = ["@exception:sysret"];
+    for (const provider of ["windows-userland", "linux-kernel"]) {
+      expect(runMini(64, guest, { provider }).reports).toEqual([0x1111n, 0x2222n]);
+      const [rcx, r11] = runMini(64, guest, { provider, inject }).reports;
+      expect([rcx === 0x1111n, r11 === 0x2222n]).toEqual([false, false]);
+      show(16, "rcx and r11 are lost on the way out", provider, typed({ inject }), "the guest's own check");
+    }
   });
 
   test("22: a thread's end leaves the others' base alone", () => {
     for (const provider of ["direct", "linux-userland", "linux-kernel", "windows-userland"])
       expect(cell(provider, 64, "thread exit")[0]).toBe("as set");
     expect(cell("linux-userland", 32, "thread exit")[0]).toBe("as set");
+    const inject = ["@switch:stale-base:when=3"];
+    const signs = symptoms(runLibc(64, { inject }));
+    expect(signs).toContain("changed-by-host");
+    show(22, "a thread's end costs another its base", "direct", typed({ inject }), words(signs));
   });
 
   test("27: each -1 gets another entry, and the fourth ESRCH", () => {
@@ -270,12 +339,25 @@ mov dword ptr [edx+4], ${DATA}\n${call(32, Call.setThreadArea, "edx")}mov ecx, e
       14n,
       BigInt.asUintN(32, -4n),
     ]);
+    const inject = ["SetThreadArea:entry=1:when=2"];
+    const wrong = runMini(32, `${ask.repeat(4)}${call(32, Call.exit)}`, { inject });
+    expect(wrong.reports).toEqual([12n, 14n, 14n, BigInt.asUintN(32, -4n)]);
+    const found = wrong.findings.map(({ kind }) => kind);
+    expect(found).toContain("not-as-asked");
+    show(27, "two threads' entries are mixed up", "direct (i386)", typed({ inject }), words(["guest", ...found]));
   });
 
   test("38: what a thread should have, and who says so, against what is in the CPU", () => {
     const { findings } = runLibc(64, { provider: "linux-userland", inject: ["@exception:lose-base"] });
     expect(findings.find(({ kind }) => kind === "changed-by-host")?.detail).toMatch(
       /^runs with FS base 0x0, but had 0x600000 \(arch_prctl, ledger entry 1\)$/,
+    );
+    show(
+      38,
+      "base expected, in the CPU, and its writer",
+      "every",
+      "findings",
+      "runs with FS base 0x0, but had 0x600000 (…)",
     );
   });
 
@@ -294,6 +376,13 @@ mov dword ptr [edx+4], ${DATA}\n${call(32, Call.setThreadArea, "edx")}mov ecx, e
     expect(ask(none, failing)).toEqual({ kind: "failure", errno: 22, sides: ["Right"] });
     const unwritten: Result = { kind: "unimplemented", name: "GetFsBase" };
     expect(ask(answering(unwritten), none)).toEqual(unwritten);
+    show(
+      39,
+      "a side or a name of Either gets lost",
+      "composed",
+      "a failing side",
+      "Failure(Left(EINVAL)), and the name kept",
+    );
   });
 });
 
@@ -321,23 +410,30 @@ describe.each(["direct", "linux-userland", "lvbs"])("trusted applications on %s"
     // linux-userland has its copy, so the guest does not notice; the audit does.
     expect(end).toBe(provider === "linux-userland" ? "returned" : "target dead at 0x28");
     expect(one.findings).toContain("entry-without-restore");
+    const dead = end === "returned" ? [] : [end];
+    show(30, "a restore is skipped before an entry", provider, "no token asked for", words([...dead, ...one.findings]));
   });
 
   test("31: a base that stays 0", () => {
-    const one = tee();
-    expect(one.enter(1, 0)).toBe("target dead at 0x28");
+    const inject = ["SetFsBase:base=0:when=1"];
+    const one = tee(inject);
+    expect(one.enter(1, TLS[0])).toBe("target dead at 0x28");
+    show(31, "tls_base_addr stays 0", provider, typed({ inject }), words(["target dead at 0x28", ...one.findings]));
   });
 
   test("32: a base that changes in mid-function, seen by the pattern behind it", () => {
     const one = tee(["@syscall:stale-base:when=1"]);
     expect(one.enter(1, TLS[0])).toBe("smashed");
     expect(one.findings).toContain("changed-by-host");
+    const by = "`--inject @syscall:stale-base`";
+    show(32, "the base changes in mid-function", provider, by, words(["smashed", ...one.findings]));
   });
 
   test("33: a stale base while the loader runs shows nowhere but in an audit", () => {
     const loader = tee(["@entry:stale-base:when=1"], true);
     expect(loader.enter(1, TLS[0])).toBe("returned");
     expect(loader.findings).toContain("changed-by-host");
+    show(33, "a stale base while ldelf runs", provider, "`--inject @entry:stale-base`", words(loader.findings));
   });
 
   test("34: the base of instance 1 for instance 2", () => {
@@ -346,12 +442,15 @@ describe.each(["direct", "linux-userland", "lvbs"])("trusted applications on %s"
     two.enter(2, TLS[1]);
     expect(two.enter(2, TLS[0])).toBe("returned");
     expect(two.findings).toContain("shared-base");
+    show(34, "instance 1's base for instance 2", provider, "that base restored", words(two.findings));
   });
 
   test("35: a page that is not there", () => {
     const one = tee();
     expect(one.enter(1, DATA + 0x2000)).toBe("target dead at 0x602028");
     expect(one.findings).toContain("base-unmapped");
+    const signs = ["target dead at 0x602028", ...one.findings];
+    show(35, "the TLS page is too small", provider, "a base outside of it", words(signs));
   });
 
   test("36: a restore that fails and is swallowed, and one that does nothing", () => {
@@ -362,11 +461,25 @@ describe.each(["direct", "linux-userland", "lvbs"])("trusted applications on %s"
     const silent = tee(["SetFsBase:nothing:when=1"]);
     expect(silent.enter(1, TLS[0])).toBe("target dead at 0x28");
     expect(silent.findings).toContain("not-as-asked");
+    const signs = words(["target dead at 0x28", ...silent.findings]);
+    show(36, "a failed restore is swallowed", provider, "`--inject SetFsBase:nothing`", signs);
   });
 
   test("37: a VTL switch between the restore and the entry", () => {
     const one = tee(["@entry:lose-base"]);
     expect(one.enter(1, TLS[0])).toBe("target dead at 0x28");
     expect(one.findings).toContain("changed-by-host");
+    const signs = words(["target dead at 0x28", ...one.findings]);
+    show(37, "a VTL switch between restore and entry", provider, "`--inject @entry:lose-base`", signs);
   });
+});
+
+test("each of the 39 has been reproduced, and is told of in the table", async () => {
+  expect(new Set(shown.map(({ number }) => number))).toEqual(new Set(Array.from({ length: 39 }, (_, i) => i + 1)));
+  const lines = shown
+    .toSorted((a, b) => a.number - b.number)
+    .map(({ number, fault, platform, by, how }) => `| ${number} | ${fault} | ${platform} | ${by} | ${how} |`);
+  const head = "| | what is wrong | provider | reproduced by | noticed by |\n| --- | --- | --- | --- | --- |";
+  const title = "# LiteBox's regressions, reproduced and noticed\n\nWritten by `test/providers/regressions.test.ts`.";
+  await expect(`${title}\n\n${head}\n${lines.join("\n")}\n`).toMatchFileSnapshot("regressions.md");
 });
