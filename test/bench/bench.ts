@@ -40,6 +40,7 @@ const CASES: readonly Case[] = [
   { name: "forks", shows: "made and waited for", calls: 1000, mayBe: 1 },
   { name: "exec", shows: "vfork, execve, wait", calls: 200 },
   { name: "futex", shows: "ping-pong of two threads", calls: 50_000 },
+  { name: "signal", shows: "sent, handled, back", calls: 100_000 },
   { name: "pipe", shows: "ping-pong of two processes", calls: 30_000 },
 ];
 

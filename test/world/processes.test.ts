@@ -118,6 +118,9 @@ describe.skipIf(noNative)("load", () => {
     ["alive", 200, 20_100],
     ["forks", 1000, 1000],
     ["pipeline", 100, 100],
+    ["files", 10_000, 10_000],
+    ["sockets", 1000, 1000],
+    ["mappings", 100_000, 50_000],
   ])("%s %d", (what, count, total) => {
     for (const file of [wide, narrow]) {
       const outcome = guest(file, [what, String(count)]);
@@ -128,6 +131,20 @@ describe.skipIf(noNative)("load", () => {
   test("a fork bomb runs into EAGAIN", () => {
     const outcome = guest(wide, ["bomb"], { flags: ["--max-memory", "128M", "--timeout", "50"] });
     expect(outcome).toMatchObject({ stdout: "EAGAIN\n", status: 3 });
+  });
+
+  test("who opens too much runs into EMFILE, and goes on", () => {
+    for (const file of [wide, narrow]) {
+      const outcome = guest(file, ["descriptors"]);
+      expect(outcome).toMatchObject({ stdout: "EMFILE\n-1 EMFILE\n1\ndescriptors 0: 1023\n", status: 0 });
+    }
+  });
+
+  test("who maps too much runs into ENOMEM, and goes on", () => {
+    for (const file of [wide, narrow]) {
+      const outcome = guest(file, ["memory"], { flags: ["--max-memory", "64M"] });
+      expect(outcome).toMatchObject({ stdout: "ENOMEM after some\nforked\n", status: 0 });
+    }
   });
 
   test("forks leave nothing behind: what 3,000 of them touch would not fit", () => {
