@@ -299,8 +299,7 @@ export class Cpu {
     this.#engine.restoreContext(context.bytes);
   }
   /** x87 and SSE state in the layout of FXSAVE (SDM vol. 1, table 10-2), 512 bytes. */
-  fxsave(): Uint8Array {
-    const image = new Uint8Array(512);
+  fxsave(image: Uint8Array = new Uint8Array(512)): Uint8Array {
     this.#engine.fxsave(image);
     return image;
   }

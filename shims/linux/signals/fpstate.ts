@@ -3,7 +3,7 @@
  * regset.c): on x86-64 the FXSAVE image; on i386 an FSAVE header of 112 bytes before it.
  */
 import type { Cpu } from "../../../emulator/cpu.ts";
-import type { GuestMemory } from "../../../emulator/memory.ts";
+import type { Task } from "../task.ts";
 
 const FXSAVE_BYTES = 512;
 /** FXSAVE leaves the rest of its area to software, which here writes nothing. */
@@ -27,9 +27,26 @@ export function placeFpu(sp: number, narrow: boolean): number {
   return narrow ? image - FSAVE_BYTES : image;
 }
 
+/** What frames are put together in, so that a signal needs no new memory. */
+export class FrameScratch {
+  readonly fpu = new Uint8Array(FXSAVE_BYTES);
+  /** A frame of x86-64 but for its siginfo. */
+  readonly frame = new Uint8Array(312);
+  readonly view = new DataView(this.frame.buffer);
+  /** What a new program and a handler start with. */
+  readonly freshFpu = new Uint8Array(FXSAVE_BYTES);
+
+  constructor() {
+    const view = new DataView(this.freshFpu.buffer);
+    view.setUint16(0, FCW_INIT, true);
+    view.setUint32(MXCSR_AT, MXCSR_INIT, true);
+  }
+}
+
 /** @throws MemoryFault */
-export function saveFpu(cpu: Cpu, memory: GuestMemory, at: number, narrow: boolean): void {
-  const image = cpu.fxsave();
+export function saveFpu(task: Task, at: number, narrow: boolean): void {
+  const { cpu, memory } = task;
+  const image = cpu.fxsave(task.kernel.signals.state.scratch.fpu);
   if (narrow) {
     memory.write(at, fsaveHeader(cpu, image));
     memory.write(at + FSAVE_BYTES, image.subarray(0, FXSAVE_WRITTEN));
@@ -78,24 +95,30 @@ function tagWord(image: Uint8Array, status: number): number {
 }
 
 /** The state a new program and a signal handler start with (fpu__clear_user_states). */
-export function resetFpu(cpu: Cpu): void {
-  const image = new Uint8Array(FXSAVE_BYTES);
-  const view = new DataView(image.buffer);
-  view.setUint16(0, FCW_INIT, true);
-  view.setUint32(MXCSR_AT, MXCSR_INIT, true);
-  cpu.fxrstor(image);
+export function resetFpu({ cpu, kernel }: Task): void {
+  cpu.fxrstor(kernel.signals.state.scratch.freshFpu);
 }
 
 /**
  * Loads the state a frame holds; none at address 0. False where it is no state the CPU takes; it is reset then.
  * @throws MemoryFault
  */
-export function restoreFpu(cpu: Cpu, memory: GuestMemory, at: number, narrow: boolean): boolean {
-  resetFpu(cpu);
-  if (at === 0) return true;
-  if (!narrow) return cpu.fxrstor(memory.bytes(at, FXSAVE_BYTES));
+export function restoreFpu(task: Task, at: number, narrow: boolean): boolean {
+  let restored = false;
+  try {
+    restored = at !== 0 && loadFpu(task, at, narrow);
+  } finally {
+    if (!restored) resetFpu(task);
+  }
+  return restored || at === 0;
+}
+
+/** @throws MemoryFault */
+function loadFpu({ cpu, memory, kernel }: Task, at: number, narrow: boolean): boolean {
+  const image = kernel.signals.state.scratch.fpu;
+  memory.read(narrow ? at + FSAVE_BYTES : at, image);
+  if (!narrow) return cpu.fxrstor(image);
   const header = memory.bytes(at, FSAVE_BYTES);
-  const image = memory.bytes(at + FSAVE_BYTES, FXSAVE_BYTES);
   // The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr).
   const view = new DataView(header.buffer, header.byteOffset);
   const fx = new DataView(image.buffer, image.byteOffset);

@@ -163,7 +163,7 @@ function readContext(task: Task, address: number, frame: number, call: string): 
     call,
   );
   if (by === "denied") return { frame, good: false };
-  if (!restoreFpu(cpu, memory, word(Context.fpstate), true)) return { frame, good: false };
+  if (!restoreFpu(task, word(Context.fpstate), true)) return { frame, good: false };
   return by === undefined ? { frame, good: true } : { frame, good: true, refused: { cs, ss, by } };
 }
 

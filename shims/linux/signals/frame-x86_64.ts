@@ -68,17 +68,19 @@ export const pushWideFrame: FrameForm = {
   write(task: Task, place: FramePlace, interrupted: Interrupted): void {
     const { cpu, memory, signals } = task;
     const { frame } = place;
-    const bytes = new Uint8Array(At.end);
-    const view = new DataView(bytes.buffer);
+    const { frame: bytes, view } = task.kernel.signals.state.scratch;
+    bytes.fill(0);
     setWide(view, 0, interrupted.action.restorer);
     view.setUint32(At.ucFlags, UC_SIGCONTEXT_SS | (cpu.wide ? UC_STRICT_RESTORE_SS : 0), true);
     setWide(view, At.stack, signals.alt.start);
     view.setUint32(At.stack + 8, signals.alt.flags, true);
     setWide(view, At.stack + 16, signals.alt.size);
-    for (const [index, register] of REGISTERS.entries()) {
-      view.setBigUint64(At.context + 8 * index, cpu.regBig(register), true);
-    }
     const c = At.context;
+    const { words } = cpu;
+    for (let index = 0; index < 2 * REGISTERS.length; index++) {
+      const word = 2 * (REGISTERS[index >> 1] ?? 0) + (index & 1);
+      view.setUint32(c + 4 * index, words[word] ?? 0, true);
+    }
     view.setUint32(c + Context.flags, interrupted.flags, true);
     view.setUint16(c + Context.cs, interrupted.cs, true);
     view.setUint16(c + Context.ss, interrupted.ss, true);
@@ -131,14 +133,14 @@ export function popWideFrame(task: Task, targets: FrameTargets): Returned {
   const { cpu, memory } = task;
   const frame = cpu.reg(Reg.rsp) - 8;
   try {
-    const bytes = memory.bytes(frame + At.ucFlags, At.info - At.ucFlags);
-    const view = new DataView(bytes.buffer, bytes.byteOffset);
-    const at = (offset: number): number => offset - At.ucFlags;
-    const ucFlags = view.getUint32(at(At.ucFlags), true);
-    targets.setMask(new SignalSet(view.getInt32(at(At.sigmask), true), view.getInt32(at(At.sigmask) + 4, true)));
-    const c = at(At.context);
-    for (const [index, register] of REGISTERS.entries())
-      cpu.setRegBig(register, view.getBigUint64(c + 8 * index, true));
+    const { frame: bytes, view } = task.kernel.signals.state.scratch;
+    memory.read(frame + At.ucFlags, bytes.subarray(At.ucFlags));
+    const ucFlags = view.getUint32(At.ucFlags, true);
+    targets.setMask(new SignalSet(view.getInt32(At.sigmask, true), view.getInt32(At.sigmask + 4, true)));
+    const c = At.context;
+    const { words } = cpu;
+    for (let index = 0; index < 2 * REGISTERS.length; index++)
+      words[2 * (REGISTERS[index >> 1] ?? 0) + (index & 1)] = view.getUint32(c + 4 * index, true);
     cpu.setReg(Reg.rflags, restoredFlags(cpu, view.getUint32(c + Context.flags, true)));
     const cs = view.getUint16(c + Context.cs, true) | 3;
     let ss = view.getUint16(c + Context.ss, true) | 3;
@@ -150,8 +152,8 @@ export function popWideFrame(task: Task, targets: FrameTargets): Returned {
     }
     if (by === "denied") return { frame, good: false };
     const fpu = view.getUint32(c + Context.fpstate, true) + view.getUint32(c + Context.fpstate + 4, true) * TWO_32;
-    if (!restoreFpu(cpu, memory, fpu, false)) return { frame, good: false };
-    const s = at(At.stack);
+    if (!restoreFpu(task, fpu, false)) return { frame, good: false };
+    const s = At.stack;
     const wide = (offset: number): number => view.getUint32(offset, true) + view.getUint32(offset + 4, true) * TWO_32;
     targets.setStack(wide(s), view.getUint32(s + 8, true), wide(s + 16));
     return by === undefined ? { frame, good: true } : { frame, good: true, refused: { cs, ss, by } };

@@ -73,7 +73,7 @@ export function enterSignalHandler(
   mask: SignalSet,
   fault: boolean,
 ): string | undefined {
-  const { cpu, memory, signals } = task;
+  const { cpu, signals } = task;
   const narrow = action.abi === i386;
   if (!narrow && !(action.flags & SaFlag.SA_RESTORER)) return "the handler has no SA_RESTORER";
   const withInfo = (action.flags & SaFlag.SA_SIGINFO) !== 0;
@@ -91,7 +91,7 @@ export function enterSignalHandler(
     ss: refused?.ss ?? cpu.selector("ss"),
   };
   try {
-    saveFpu(cpu, memory, at.fpu, narrow);
+    saveFpu(task, at.fpu, narrow);
     push.write(task, at, interrupted);
   } catch (error) {
     if (!(error instanceof MemoryFault)) throw error;
@@ -102,7 +102,7 @@ export function enterSignalHandler(
   signals.refused = undefined;
   cpu.setReg(Reg.rip, action.handler);
   cpu.setReg(Reg.rflags, flags & ~(FLAG_DF | FLAG_RF | FLAG_TF));
-  resetFpu(cpu);
+  resetFpu(task);
   task.kernel.gate.lifecycle?.signal(task.tid);
   return undefined;
 }
