@@ -33,6 +33,9 @@ export class FrameScratch {
   /** A frame of x86-64 but for its siginfo. */
   readonly frame = new Uint8Array(312);
   readonly view = new DataView(this.frame.buffer);
+  readonly fpuView = new DataView(this.fpu.buffer);
+  readonly fsave = new Uint8Array(FSAVE_BYTES);
+  readonly fsaveView = new DataView(this.fsave.buffer);
   /** What a new program and a handler start with. */
   readonly freshFpu = new Uint8Array(FXSAVE_BYTES);
 
@@ -46,35 +49,34 @@ export class FrameScratch {
 /** @throws MemoryFault */
 export function saveFpu(task: Task, at: number, narrow: boolean): void {
   const { cpu, memory } = task;
-  const image = cpu.fxsave(task.kernel.signals.state.scratch.fpu);
+  const { scratch } = task.kernel.signals.state;
+  const image = cpu.fxsave(scratch.fpu);
   if (narrow) {
-    memory.write(at, fsaveHeader(cpu, image));
+    memory.write(at, fsaveHeader(cpu, scratch));
     memory.write(at + FSAVE_BYTES, image.subarray(0, FXSAVE_WRITTEN));
   } else memory.write(at, image.subarray(0, FXSAVE_WRITTEN));
 }
 
 /** convert_from_fxsr on a 64-bit kernel, which puts CS and DS where the pointers' segments were. */
-function fsaveHeader(cpu: Cpu, image: Uint8Array): Uint8Array {
-  const fx = new DataView(image.buffer, image.byteOffset);
-  const header = new Uint8Array(FSAVE_BYTES);
-  const view = new DataView(header.buffer);
+function fsaveHeader(cpu: Cpu, scratch: FrameScratch): Uint8Array {
+  const { fpu: image, fpuView: fx, fsave: header, fsaveView: view } = scratch;
   const status = fx.getUint16(2, true);
   view.setUint32(0, 0xffff_0000 | fx.getUint16(0, true), true);
   view.setUint32(4, 0xffff_0000 | status, true);
-  view.setUint32(8, tagWord(image, status), true);
+  view.setUint32(8, tagWord(scratch, status), true);
   view.setUint32(12, fx.getUint32(8, true), true);
   view.setUint32(16, cpu.selector("cs"), true);
   view.setUint32(20, fx.getUint32(16, true), true);
   view.setUint32(24, 0xffff_0000 | cpu.selector("ds"), true);
-  for (let i = 0; i < 8; i++) header.set(image.subarray(XMM_ST_AT + 16 * i, XMM_ST_AT + 16 * i + 10), 28 + 10 * i);
+  for (let i = 0; i < 8; i++)
+    for (let byte = 0; byte < 10; byte++) header[28 + 10 * i + byte] = image[XMM_ST_AT + 16 * i + byte] ?? 0;
   view.setUint16(108, status, true);
   view.setUint16(110, FXSR_MAGIC, true);
   return header;
 }
 
 /** The two-bit tags of FSAVE (valid 0, zero 1, special 2, empty 3) from FXSAVE's one-bit ones and the registers. */
-function tagWord(image: Uint8Array, status: number): number {
-  const view = new DataView(image.buffer, image.byteOffset);
+function tagWord({ fpu: image, fpuView: view }: FrameScratch, status: number): number {
   const top = (status >> 11) & 7;
   const used = image[4] ?? 0;
   let tags = 0;
@@ -115,19 +117,18 @@ export function restoreFpu(task: Task, at: number, narrow: boolean): boolean {
 
 /** @throws MemoryFault */
 function loadFpu({ cpu, memory, kernel }: Task, at: number, narrow: boolean): boolean {
-  const image = kernel.signals.state.scratch.fpu;
+  const { fpu: image, fpuView: fx, fsave: header, fsaveView: view } = kernel.signals.state.scratch;
   memory.read(narrow ? at + FSAVE_BYTES : at, image);
   if (!narrow) return cpu.fxrstor(image);
-  const header = memory.bytes(at, FSAVE_BYTES);
+  memory.read(at, header);
   // The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr).
-  const view = new DataView(header.buffer, header.byteOffset);
-  const fx = new DataView(image.buffer, image.byteOffset);
   fx.setUint16(0, view.getUint16(0, true), true);
   fx.setUint16(2, view.getUint16(4, true), true);
   const tags = view.getUint16(8, true);
   let used = 0;
   for (let i = 0; i < 8; i++) if (((tags >> (2 * i)) & 3) !== 3) used |= 1 << i;
   image[4] = used;
-  for (let i = 0; i < 8; i++) image.set(header.subarray(28 + 10 * i, 38 + 10 * i), XMM_ST_AT + 16 * i);
+  for (let i = 0; i < 8; i++)
+    for (let byte = 0; byte < 10; byte++) image[XMM_ST_AT + 16 * i + byte] = header[28 + 10 * i + byte] ?? 0;
   return cpu.fxrstor(image);
 }
