@@ -69,8 +69,18 @@ export class Gcm implements AuthencState {
   }
 }
 
-/** Lengths of associated data from here on are written in six bytes (SP 800-38C, A.2.2). */
-const LONG_AAD = 0xff00;
+/** The length of associated data as it stands in front of it (SP 800-38C, A.2.2). */
+function aadPrefix(length: number): Buffer {
+  if (length < 0xff00) return Buffer.of(length >> 8, length & 0xff);
+  const large = length >= 2 ** 32;
+  const prefix = Buffer.alloc(large ? 10 : 6, 0xff);
+  if (large) prefix.writeBigUInt64BE(BigInt(length), 2);
+  else {
+    prefix[1] = 0xfe;
+    prefix.writeUInt32BE(length, 2);
+  }
+  return prefix;
+}
 
 interface CcmParts {
   readonly cipher: BlockCipher;
@@ -111,6 +121,7 @@ export class Ccm implements AuthencState {
       fail(Tee.ERROR_BAD_PARAMETERS, "a tag has 4, 6, 8, 10, 12, 14 or 16 bytes");
     if (payloadLength >= 256 ** Math.min(width, 6))
       fail(Tee.ERROR_BAD_PARAMETERS, "the payload is too long for the nonce");
+    if (!Number.isSafeInteger(aadLength)) fail(Tee.ERROR_BAD_PARAMETERS, "so much associated data there cannot be");
     const cipher = new BlockCipher("aes", key);
     const counter0 = new Uint8Array(BLOCK);
     counter0[0] = width - 1;
@@ -122,12 +133,7 @@ export class Ccm implements AuthencState {
     mac.update(first);
     let macked = BLOCK;
     if (aadLength > 0) {
-      const prefix = Buffer.alloc(aadLength < LONG_AAD ? 2 : 6);
-      if (aadLength < LONG_AAD) prefix.writeUInt16BE(aadLength);
-      else {
-        prefix.writeUInt16BE(0xfffe);
-        prefix.writeUInt32BE(aadLength, 2);
-      }
+      const prefix = aadPrefix(aadLength);
       mac.update(prefix);
       macked += prefix.length;
     }
