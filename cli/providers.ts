@@ -26,7 +26,7 @@ function table(): string {
 }
 
 function details(info: ProviderInfo): string {
-  const { name, description, abis, shims, hostEvents, differences } = info;
+  const { name, description, abis, shims, hostEvents, differences, taDifferences } = info;
   const lines = [name, `  stands for   ${description}`, `  guests       ${abis.join(", ")}`];
   lines.push(`  shims        ${shims.join(", ")}`, `  host events  ${hostEvents.join(", ") || "none"}`);
   for (const abi of abis) {
@@ -35,6 +35,10 @@ function details(info: ProviderInfo): string {
     for (const { topic, linux, litebox, source } of found)
       lines.push(`  ${topic}`, `    Linux    ${linux}`, `    LiteBox  ${litebox}  (${source})`);
   }
-  lines.push("", `Try: shimbed trace -e tls -P -p ${name} ./a.out`);
+  if (taDifferences.length > 0) lines.push("", "What LiteBox does unlike direct, trusted applications:");
+  for (const { topic, direct, litebox, source } of taDifferences)
+    lines.push(`  ${topic}`, `    direct   ${direct}`, `    LiteBox  ${litebox}  (${source})`);
+  const guest = shims.includes("linux") ? "-e tls -P" : "ta.elf --commands commands.json";
+  lines.push("", `Try: shimbed trace -p ${name} ${guest}${shims.includes("linux") ? " ./a.out" : ""}`);
   return `${lines.join("\n")}\n`;
 }

@@ -11,6 +11,14 @@ export interface Difference {
   readonly source: string;
 }
 
+/** The same for trusted applications: what our shim for them does where LiteBox' does something else. */
+export interface TaDifference {
+  readonly topic: string;
+  readonly direct: string;
+  readonly litebox: string;
+  readonly source: string;
+}
+
 const COMMON = "litebox_common_linux/src/lib.rs";
 const PROCESS = "litebox_shim_linux/src/syscalls/process.rs";
 const SHIM = "litebox_shim_linux/src/lib.rs";
@@ -72,6 +80,30 @@ export const narrowDifferences: readonly Difference[] = [
     source: "litebox_platform_linux_userland/src/lib.rs:1156-1171",
   },
   PANICS,
+];
+
+const OPTEE = "litebox_shim_optee/src/lib.rs";
+
+/** Differences of every platform that runs trusted applications. */
+export const taDifferences: readonly TaDifference[] = [
+  {
+    topic: "a token that fails before an entry",
+    direct: "the application dies, as it has no TLS",
+    litebox: "ignored: it is entered with the base that is there",
+    source: `${OPTEE}:790-804`,
+  },
+  {
+    topic: "no token, Unsupported or Unimplemented before an entry",
+    direct: "the application dies",
+    litebox: "the runner panics",
+    source: `${OPTEE}:795-803`,
+  },
+  {
+    topic: "an application's TLS page",
+    direct: "a pointer to itself and a random canary",
+    litebox: "all zeros, so that a wrong base may go unnoticed",
+    source: `${OPTEE}:750-784`,
+  },
 ];
 
 /** LiteBox' answer to a request that it refuses and Linux does not; undefined for the others. */

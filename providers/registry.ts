@@ -5,7 +5,14 @@ import type { HostEventKind } from "./host-events.ts";
 import { KernelPlatform } from "./kernel-platforms.ts";
 import { LinuxUserland } from "./linux-userland.ts";
 import { LinuxUserlandI386 } from "./linux-userland-i386.ts";
-import { type Difference, narrowDifferences, threadStartsWithZero, wideDifferences } from "./litebox.ts";
+import {
+  type Difference,
+  narrowDifferences,
+  type TaDifference,
+  taDifferences,
+  threadStartsWithZero,
+  wideDifferences,
+} from "./litebox.ts";
 import type { Platform } from "./platform.ts";
 import type { PunchthroughProvider } from "./punchthrough.ts";
 import { WindowsUserland } from "./windows-userland.ts";
@@ -24,6 +31,8 @@ export interface ProviderInfo {
   readonly hostEvents: readonly HostEventKind[];
   /** Where LiteBox on this platform answers unlike Linux, by ABI; none for `direct`, which is not LiteBox. */
   readonly differences: Readonly<Partial<Record<AbiName, readonly Difference[]>>>;
+  /** The same for trusted applications. */
+  readonly taDifferences: readonly TaDifference[];
 }
 
 interface Row extends ProviderInfo {
@@ -38,6 +47,7 @@ const rows: readonly Row[] = [
     shims: ["linux", "optee"],
     hostEvents: ["reschedule", "interrupt"],
     differences: {},
+    taDifferences: [],
     create: ({ platform }) => new DirectProvider(platform),
   },
   {
@@ -51,6 +61,7 @@ const rows: readonly Row[] = [
       x86_64: [...wideDifferences, threadStartsWithZero("litebox_platform_linux_userland/src/lib.rs:372-393")],
       i386: narrowDifferences,
     },
+    taDifferences,
     create: (options, abi) => (abi === "i386" ? new LinuxUserlandI386(options) : new LinuxUserland(options)),
   },
   {
@@ -79,6 +90,7 @@ const rows: readonly Row[] = [
         ),
       ],
     },
+    taDifferences: [],
     create: (options) => new KernelPlatform({ name: "linux-kernel", vtl: false }, options),
   },
   {
@@ -88,7 +100,8 @@ const rows: readonly Row[] = [
     abis: ["x86_64"],
     shims: ["optee"],
     hostEvents: ["interrupt", "vtl"],
-    differences: { x86_64: wideDifferences },
+    differences: {},
+    taDifferences,
     create: (options) => new KernelPlatform({ name: "lvbs", vtl: true }, options),
   },
   {
@@ -100,6 +113,7 @@ const rows: readonly Row[] = [
     differences: {
       x86_64: [...wideDifferences, threadStartsWithZero("litebox_platform_windows_userland/src/lib.rs:46-97")],
     },
+    taDifferences: [],
     create: (options) => new WindowsUserland(options),
   },
 ];

@@ -136,6 +136,8 @@ export class UserMode {
       case "denied":
         return `its TLS was not restored: denied by ${outcome.rule}`;
       case "failure":
+        // LiteBox drops this result (litebox_shim_optee/src/lib.rs:790-804).
+        if (this.#gate.asLitebox) return undefined;
         return `its TLS was not restored: provider ${this.#gate.provider} failed with errno ${outcome.errno}`;
       case "unimplemented":
         return `its TLS was not restored: provider ${this.#gate.provider} has not implemented ${outcome.name}`;

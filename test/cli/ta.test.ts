@@ -187,6 +187,47 @@ describe("audit and mutate", () => {
   });
 });
 
+describe("--as litebox", () => {
+  test("a token that fails is ignored, and the next use of TLS tells", () => {
+    const run = (...more: string[]): string =>
+      shimbed([
+        "run",
+        "-p",
+        "lvbs",
+        ...more,
+        "--inject",
+        "SetFsBase:error=EINVAL:when=2",
+        "--commands",
+        commands,
+        counter,
+      ]).stderr;
+    expect(run()).toMatch(/is dead: its TLS was not restored: provider lvbs failed with errno 22/);
+    expect(run("--as", "litebox")).toMatch(/is dead: page fault reading 0x28/);
+    const denied = shimbed([
+      "run",
+      "-p",
+      "lvbs",
+      "--as",
+      "litebox",
+      "--inject",
+      "SetFsBase:deny",
+      "--commands",
+      commands,
+      counter,
+    ]);
+    expect(denied.stderr).toMatch(/provider lvbs: the host fails: SetFsBase comes out as denied/);
+    expect(denied.status).toBe(125);
+  });
+
+  test("providers tells what is different", () => {
+    const { stdout } = shimbed(["providers", "lvbs"]);
+    expect(stdout).toMatch(
+      /a token that fails before an entry\n +direct .*\n +LiteBox +ignored: .*litebox_shim_optee\/src\/lib\.rs:790/,
+    );
+    expect(stdout).not.toMatch(/arch_prctl/);
+  });
+});
+
 describe("wrong command lines", () => {
   test.each([
     { args: ["run", counter, "x", "--commands", "c"], says: /takes no arguments, and "x"/, status: 125 },
