@@ -1,7 +1,7 @@
 /** Guests that are written in a test: assembled or compiled once, and kept by the digest of their source. */
 import { spawnSync } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, linkSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import type { Assembler } from "../../emulator/assembler.ts";
@@ -66,7 +66,7 @@ export class GuestFiles {
           throw testError(`cannot compile the C guest: ${compiler} ${words.join(" ")} says\n${said.trimEnd()}`);
         }
         chmodSync(out, 0o755);
-        renameSync(out, file);
+        publish(out, file);
       } finally {
         rmSync(folder, { recursive: true, force: true });
       }
@@ -100,9 +100,19 @@ function defaultFolder(): string {
   return folder;
 }
 
-/** Whole or not at all, whoever else does the same. */
 function keep(file: string, bytes: Uint8Array): void {
   const draft = `${file}.${randomUUID()}`;
   writeFileSync(draft, bytes, { mode: 0o755 });
-  renameSync(draft, file);
+  publish(draft, file);
+}
+
+/** Whole or not at all. Who comes second leaves the first one's file in place, which may be running already. */
+function publish(draft: string, file: string): void {
+  try {
+    linkSync(draft, file);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  } finally {
+    rmSync(draft, { force: true });
+  }
 }

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -133,6 +133,14 @@ describe("run", () => {
     expect(ask("/usr/bin/id", ["-u"], "--user", "12:34")).toBe("12\n");
     expect(ask("/usr/bin/id", ["-g"], "--user", "12:34")).toBe("34\n");
     expect(ask("/bin/pwd", [], "--root", "/", "--cwd", "/tmp")).toBe("/tmp\n");
+  });
+
+  test("what is given may be reached, whoever the guest is and wherever it lies", () => {
+    const closed = join(dir, "closed");
+    mkdirSync(closed, { mode: 0o700 });
+    copyFileSync(demo64, join(closed, "guest"));
+    expect(guest(join(closed, "guest"), [], { flags: ["--user", "12:34"] }).status).toBe(0);
+    expect(guest(join(closed, "guest"), [], { flags: ["--user", "12:34", "--root", "/"] }).status).toBe(126);
   });
 
   test("standard input comes through", () => {

@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fixtures, guest, native, type Outcome, ROOT, SHIMBED, shimbed } from "./harness.ts";
 
@@ -18,6 +18,12 @@ function write(name: string, bytes: Uint8Array | string): string {
   const file = join(dir, name);
   writeFileSync(file, bytes, { mode: 0o755 });
   return file;
+}
+
+function everybodyReaches(folder: string): boolean {
+  if ((statSync(folder).mode & 0o001) === 0) return false;
+  const above = dirname(folder);
+  return above === folder || everybodyReaches(above);
 }
 
 /** Refused before it ran: the wanted status, nothing on stdout, one paragraph that says what and names no line of ours. */
@@ -55,12 +61,13 @@ describe("files that are no guest", () => {
     bytes.writeUInt16LE(1, 16);
     refused(guest(write("object", bytes), []), 126, /object/);
   });
-  test("no read permission", () => {
+  // Root reads everything, so the run is given to another user, who has to get at shimbed.
+  const root = process.getuid?.() === 0;
+  const hidden = root && !everybodyReaches(ROOT);
+  test.skipIf(hidden)(`no read permission${hidden ? ` (skipped: other users cannot reach ${ROOT})` : ""}`, () => {
     const file = join(dir, "secret");
     copyFileSync(demo, file);
     chmodSync(file, 0o000);
-    const root = process.getuid?.() === 0;
-    // Root reads everything, so the run is given to another user.
     refused(guest(file, [], root ? { uid: 65534 } : {}), 126, /permission|secret/i);
   });
   test("a missing interpreter", () => {

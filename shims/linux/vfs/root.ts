@@ -266,7 +266,9 @@ class Builder {
       }
       hostAt = hostName;
       if (stat.isDirectory()) {
-        at = there ?? inode.make(at, name, { mode: S_IFDIR | (stat.mode & 0o7777), uid: stat.uid, gid: stat.gid });
+        // Nothing else of it is shown, so nobody is kept from what lies below: a home of mode 700 holds many a program.
+        const mode = S_IFDIR | (stat.mode & 0o7777) | 0o555;
+        at = there ?? inode.make(at, name, { mode, uid: stat.uid, gid: stat.gid });
         continue;
       }
       if (there && !over) return;
