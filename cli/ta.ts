@@ -29,7 +29,6 @@ const LINUX_ONLY: Readonly<Record<string, string>> = {
   strictSegments: "--strict-segments",
   explore: "--explore",
   expression: "--expression",
-  punchthrough: "--punchthrough",
   count: "--count",
 };
 /** So many records tell who set FS base last. */
@@ -154,6 +153,7 @@ export async function superviseTa({ command, guest, rest }: TaRun, how: TaSuperv
       tas: ta,
       commands,
       trace: how.trace,
+      tokens: command.getOptionValue("punchthrough") === true,
       json: how.json,
       out: how.out,
       log: how.log,

@@ -3,10 +3,9 @@ import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { createDisassembler, type Disassembler } from "../../emulator/disassembler.ts";
 import { UserError } from "../../emulator/errors.ts";
-import { eventToJson, formatEvent, formatStep, stepToJson } from "./commands/format.ts";
+import { eventToJson, formatEvent, formatStep, type ShownEvent, stepToJson } from "./commands/format.ts";
 import { parseCommands } from "./commands/parse.ts";
 import { runSteps } from "./commands/run.ts";
-import type { TeeEvent } from "./events.ts";
 import { TeeHost, type TeeHostOptions } from "./host.ts";
 import { Interrupted } from "./watchdog.ts";
 
@@ -18,6 +17,8 @@ export interface RunCommandsOptions extends Omit<TeeHostOptions, "tas" | "watch"
   readonly commands?: string | undefined;
   /** Whether system calls and entries are told too. */
   readonly trace?: boolean | undefined;
+  /** Whether the tokens are told that entries take. */
+  readonly tokens?: boolean | undefined;
   /** One JSON object per line instead of text. */
   readonly json?: boolean | undefined;
   /** Where the commands' results go, and all of JSON: whole lines. */
@@ -46,6 +47,8 @@ export async function runCommands(options: RunCommandsOptions): Promise<number> 
     watch: (event) => teller.tell(event),
     catchSignals: true,
   });
+  const { ledger } = host.tee.gate;
+  const stopTelling = options.tokens ? ledger.subscribe((record) => teller.tell({ kind: "token", record })) : undefined;
   try {
     if (host.storageDamage !== undefined)
       options.log(`shimbed: the storage ${options.storage} cannot be trusted: ${host.storageDamage}\n`);
@@ -66,6 +69,7 @@ export async function runCommands(options: RunCommandsOptions): Promise<number> 
     await teller.flush();
     return SIGNAL_STATUS + error.signal;
   } finally {
+    stopTelling?.();
     teller.close();
     host.close();
   }
@@ -85,7 +89,7 @@ class Teller {
   readonly #options: RunCommandsOptions;
   readonly #json: boolean;
   readonly #trace: boolean;
-  readonly #waiting: TeeEvent[] = [];
+  readonly #waiting: ShownEvent[] = [];
   #disassembler: Disassembler | undefined;
 
   constructor(options: RunCommandsOptions, json: boolean, trace: boolean) {
@@ -94,8 +98,8 @@ class Teller {
     this.#trace = trace;
   }
 
-  tell(event: TeeEvent): void {
-    if (!this.#trace && event.kind !== "log" && event.kind !== "panic") return;
+  tell(event: ShownEvent): void {
+    if (!this.#trace && event.kind !== "token" && event.kind !== "log" && event.kind !== "panic") return;
     if (event.kind === "panic" || this.#waiting.length > 0) this.#waiting.push(event);
     else this.#write(event, undefined);
   }
@@ -116,7 +120,7 @@ class Teller {
     }
   }
 
-  #write(event: TeeEvent, instruction: string | undefined): void {
+  #write(event: ShownEvent, instruction: string | undefined): void {
     if (this.#json) this.#options.out(`${JSON.stringify(eventToJson(event, instruction))}\n`);
     else this.#options.log(`${formatEvent(event, instruction)}\n`);
   }

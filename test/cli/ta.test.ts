@@ -78,6 +78,16 @@ describe("run --commands", () => {
     expect(stderr).toMatch(/^\[1\] invoke_command\(session=1, command=1\) \{\n\[1\] utee_return\(ret=0x0\) = \?/m);
   });
 
+  test("trace -P shows the tokens that entries take", () => {
+    const { stderr } = shimbed(["trace", "-P", counter, "--commands", commands, "-p", "lvbs"]);
+    expect(stderr).toMatch(
+      /^\[1\] open_session\(session=1\) \{\n {4}SetFsBase 0x[0-9a-f]+ granted by lvbs: fs_base 0x0 .* 0x[0-9a-f]+\n\[1\] utee_return/,
+    );
+    expect(stderr.match(/SetFsBase/g)).toHaveLength(4);
+    const { stdout } = shimbed(["trace", "-P", "--json", counter, "--commands", commands]);
+    expect(stdout).toMatch(/^\{"event":"token","record":\{"sequence":1,/m);
+  });
+
   test("a command that does not end as expected is status 1", () => {
     const panic = write("panic.json", [{ func_id: "open_session" }, { func_id: "invoke_command", cmd_id: 3 }]);
     const { stdout, stderr, status } = shimbed(["run", counter, "--commands", panic]);
@@ -234,7 +244,7 @@ describe("wrong command lines", () => {
     { args: ["run", "--storage", "s", counter], says: /give --commands FILE/, status: 125 },
     { args: ["run", "--root", "/", "--commands", "c", counter], says: /--root is for programs of Linux/, status: 125 },
     { args: ["run", "--explore", "3", "--commands", "c", counter], says: /--explore is for programs of/, status: 125 },
-    { args: ["trace", "-P", "--commands", "c", counter], says: /--punchthrough is for programs of Linux/, status: 125 },
+    { args: ["trace", "-c", "--commands", "c", counter], says: /--count is for programs of Linux/, status: 125 },
     { args: ["run", "--commands", "/no/such", counter], says: /cannot read the commands \/no\/such/, status: 125 },
     { args: ["run", "--huk", "12", counter], says: /--huk.*12.*64 hexadecimal digits/, status: 125 },
     { args: ["run", counter, "--commands"], says: /--commands.*argument missing/, status: 125 },

@@ -1,5 +1,7 @@
 /** How steps and events read: LiteBox' output lines as text, and one JSON object per line. */
 
+import type { LedgerRecord } from "../../../providers/ledger.ts";
+import { formatRecord, recordToJson } from "../../../providers/ledger-format.ts";
 import type { TaOutput } from "../client.ts";
 import type { CallEvent, TeeEvent } from "../events.ts";
 import { formatPanic } from "../panic.ts";
@@ -7,6 +9,9 @@ import { originName, resultName } from "../results.ts";
 import type { Step } from "./run.ts";
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+/** What the TEE does, and the tokens it takes for that. */
+export type ShownEvent = TeeEvent | { readonly kind: "token"; readonly record: LedgerRecord };
 
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 /** LiteBox shows that many bytes of a buffer. */
@@ -77,8 +82,10 @@ function formatCall(event: CallEvent): string {
 }
 
 /** An event as text, without its newline. `instruction` is what stands where a TA died, where somebody decoded it. */
-export function formatEvent(event: TeeEvent, instruction?: string): string {
+export function formatEvent(event: ShownEvent, instruction?: string): string {
   switch (event.kind) {
+    case "token":
+      return `    ${formatRecord(event.record)}`;
     case "call":
       return formatCall(event);
     case "log":
@@ -93,7 +100,8 @@ export function formatEvent(event: TeeEvent, instruction?: string): string {
 }
 
 /** An event as an object for JSON. */
-export function eventToJson(event: TeeEvent, instruction?: string): Json {
+export function eventToJson(event: ShownEvent, instruction?: string): Json {
+  if (event.kind === "token") return { event: "token", record: recordToJson(event.record) };
   const who = { event: event.kind, instance: event.instance, uuid: event.uuid };
   switch (event.kind) {
     case "call":
