@@ -3,8 +3,10 @@ import type { MapOptions, Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import { pointer, size } from "../kinds.ts";
 import { Madvise, MremapFlag, MsyncFlag, madvice, mremapFlags, msyncFlags } from "../kinds-flags.ts";
+import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
 import { choose, overLimit, PAGE, pageUp, unmap } from "./memory.ts";
 
@@ -104,6 +106,19 @@ function madvise(task: Task, start: number, given: number, advice: number): numb
   return hole || position < end ? task.fail(Errno.ENOMEM, "part of the range is not mapped") : 0;
 }
 
+/** MADV_REMOVE: a hole in the file (madvise_remove). */
+function remove(task: Task, region: Region, from: number, length: number): number {
+  const { backing } = region;
+  if (backing?.frame === undefined) return task.fail(Errno.EINVAL, "no file is mapped there");
+  if (!region.shared || backing instanceof ReadOnlyFile)
+    return task.fail(Errno.EACCES, "not a shared mapping of a file open for writing");
+  if ("file" in backing && backing.file instanceof FileInode) {
+    const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    backing.file.allocate(mode, region.offset + from - region.start, length);
+  } else task.memory.fill(from, length, 0);
+  return 0;
+}
+
 function advise(task: Task, advice: number, region: Region, from: number, length: number): number {
   const { space, mm } = task.process;
   const end = from + length;
@@ -134,9 +149,7 @@ function advise(task: Task, advice: number, region: Region, from: number, length
       space.discard(from, length);
       return 0;
     case Madvise.MADV_REMOVE:
-      return region.shared
-        ? task.fail(Errno.EOPNOTSUPP, "holes are not supported")
-        : task.fail(Errno.EINVAL, "not a shared writable mapping");
+      return remove(task, region, from, length);
     case Madvise.MADV_POPULATE_READ:
     case Madvise.MADV_POPULATE_WRITE:
       return populate(task, from, length, advice === Madvise.MADV_POPULATE_WRITE ? "write" : "read");

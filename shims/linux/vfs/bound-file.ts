@@ -93,7 +93,9 @@ export class BoundFile extends FileInode {
       const from = size - index * PAGE;
       if (from < PAGE) this.fs.host.frames.bytes(frame).fill(0, Math.max(from, 0));
     }
+    const shrinks = size < this.#size;
     this.#size = size;
+    if (shrinks && this.#frames.size > 0) this.fs.host.shrunk(this, size);
   }
 
   allocate(mode: number, offset: number, length: number): void {
@@ -117,9 +119,10 @@ export class BoundFile extends FileInode {
 
   page(index: number): number {
     const known = this.#frames.get(index);
-    if (known !== undefined) return known;
+    if (known !== undefined && index * PAGE < this.#size) return known;
     this.refresh();
     if (index * PAGE >= this.#size) return -1;
+    if (known !== undefined) return known;
     const { frames } = this.fs.host;
     const frame = frames.allocate();
     if (frame === 0) return 0;

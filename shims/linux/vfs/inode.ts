@@ -26,6 +26,8 @@ export interface VfsHost {
   renames: number;
   /** A file without a name and without descriptors was mapped: somebody has to find out when the last mapping goes. */
   orphaned(file: FileInode): void;
+  /** A mapped file ends at `size` from now on: no mapping shows a page behind its end any more, not even one changed privately. */
+  shrunk(file: FileInode, size: number): void;
 }
 
 /** Who asks. `superuser` stands for CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_CHOWN. */

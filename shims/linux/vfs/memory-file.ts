@@ -85,6 +85,7 @@ export class MemoryFile extends FileInode {
     if (length === 0) return 0;
     if (this.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) return -Errno.EPERM;
     if (this.seals & F_SEAL_GROW && position + length > this.#size) return -Errno.EPERM;
+    if (position + length > this.#size) this.#clearTail();
     let done = 0;
     while (done < length) {
       const at = position + done;
@@ -113,8 +114,31 @@ export class MemoryFile extends FileInode {
     if (size < this.#size && this.seals & F_SEAL_SHRINK) fail(Errno.EPERM, "sealed against shrinking");
     if (size > this.#size && this.seals & F_SEAL_GROW) fail(Errno.EPERM, "sealed against growing");
     if (size < this.#size) this.#clear(size, this.#size, true);
+    else this.#clearTail();
+    const shrinks = size < this.#size;
     this.#size = size;
+    if (shrinks && this.#frames.size > 0) this.#unmapBehind(size);
     this.modified();
+  }
+
+  /** No mapping shows what is behind the end: those pages are given back. */
+  #unmapBehind(size: number): void {
+    const { host } = this.fs;
+    host.shrunk(this, size);
+    for (const [index, frame] of this.#frames) {
+      if (index * PAGE < size) continue;
+      this.#frames.delete(index);
+      this.#pages.delete(index);
+      host.frames.release(frame);
+      this.fs.takePages(-1);
+    }
+  }
+
+  /** What a mapping has stored in the last page behind the end is not to show when the file grows. */
+  #clearTail(): void {
+    const offset = this.#size % PAGE;
+    if (this.#frames.size === 0 || offset === 0) return;
+    this.#pages.get((this.#size - offset) / PAGE)?.fill(0, offset);
   }
 
   allocate(mode: number, offset: number, length: number): void {
@@ -128,6 +152,7 @@ export class MemoryFile extends FileInode {
       if (this.fs.maxPages > 0 && Math.ceil(length / PAGE) > this.fs.maxPages - this.fs.pages) fail(Errno.ENOSPC);
       if (end > this.#size && !(mode & FALLOC_FL_KEEP_SIZE)) {
         if (this.seals & F_SEAL_GROW) fail(Errno.EPERM, "sealed against growing");
+        this.#clearTail();
         this.#size = end;
       }
     }
@@ -149,9 +174,9 @@ export class MemoryFile extends FileInode {
   }
 
   page(index: number): number {
+    if (index * PAGE >= this.#size) return -1;
     const known = this.#frames.get(index);
     if (known !== undefined) return known;
-    if (index * PAGE >= this.#size) return -1;
     const old = this.#pages.get(index);
     const { frames } = this.fs.host;
     if (!old && !this.fs.takePages(1)) return -1;

@@ -1,3 +1,4 @@
+import type { AddressSpace } from "../../../emulator/memory.ts";
 import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import type { Kernel } from "../task.ts";
@@ -21,6 +22,7 @@ import {
   O_TMPFILE_BIT,
   O_TRUNC,
   O_WRONLY,
+  PAGE,
   R_OK,
   S_IFCHR,
   S_IFDIR,
@@ -64,7 +66,7 @@ export interface FsContext {
 }
 
 /** What the run gives: frames, time and random bytes. */
-export type VfsSources = Omit<VfsHost, "orphaned" | "watched" | "renames">;
+export type VfsSources = Omit<VfsHost, "orphaned" | "shrunk" | "watched" | "renames">;
 
 /** TMPFS_MAGIC, PIPEFS_MAGIC (uapi/linux/magic.h). */
 export const TMPFS_MAGIC = 0x01021994;
@@ -105,11 +107,32 @@ export class Vfs {
     sources: VfsSources,
     rootDirectory: (fileSystem: FileSystem) => Inode = (f) => new MemoryDirectory(f, 0o755, 0, 0),
   ) {
-    this.host = { ...sources, watched: 0, renames: 0, orphaned: (file) => this.#orphaned(file) };
+    this.host = {
+      ...sources,
+      watched: 0,
+      renames: 0,
+      orphaned: (file) => this.#orphaned(file),
+      shrunk: (file, size) => this.#shrunk(file, size),
+    };
     this.rootFs = this.newFileSystem("tmpfs", TMPFS_MAGIC, MEMORY_PAGES);
     this.#anonymous = this.newFileSystem("pipefs", PIPEFS_MAGIC);
     this.root = new Entry("", undefined, rootDirectory(this.rootFs));
     this.#mounts.push(this.root);
+  }
+
+  /** unmap_mapping_range: in every address space. */
+  #shrunk(file: FileInode, size: number): void {
+    const end = Math.ceil(size / PAGE) * PAGE;
+    const spaces = new Set<AddressSpace>();
+    for (const process of this.kernel?.processes.values() ?? []) if (!process.ended) spaces.add(process.space);
+    for (const space of spaces) {
+      for (const region of space.regions()) {
+        const { backing, start, offset } = region;
+        if (backing === undefined || !("file" in backing) || backing.file !== file) continue;
+        const from = Math.max(start, start + end - offset);
+        if (from < region.end) space.discard(from, region.end - from);
+      }
+    }
   }
 
   newFileSystem(type: string, magic: number, maxPages = 0): FileSystem {
