@@ -7,33 +7,17 @@ import { fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { O_ASYNC, O_NONBLOCK } from "../vfs/flags.ts";
 import { PathOpen } from "../vfs/open-file.ts";
+import { Tty } from "../vfs/tty-requests.ts";
 
 /** uapi/asm-generic/ioctls.h, uapi/linux/fs.h. */
 const Request = {
-  TCGETS: 0x5401,
-  TCSETS: 0x5402,
-  TCSETSW: 0x5403,
-  TCSETSF: 0x5404,
-  TCSBRK: 0x5409,
-  TCXONC: 0x540a,
-  TCFLSH: 0x540b,
-  TIOCSCTTY: 0x540e,
-  TIOCGPGRP: 0x540f,
-  TIOCSPGRP: 0x5410,
-  TIOCOUTQ: 0x5411,
-  TIOCGWINSZ: 0x5413,
-  TIOCSWINSZ: 0x5414,
+  ...Tty,
   FIONREAD: 0x541b,
   FIONBIO: 0x5421,
-  TIOCNOTTY: 0x5422,
-  TIOCGSID: 0x5429,
   FIONCLEX: 0x5450,
   FIOCLEX: 0x5451,
   FIOASYNC: 0x5452,
   FIOQSIZE: 0x5460,
-  TCGETS2: 0x802c542a,
-  TCSETS2: 0x402c542b,
-  TIOCGPTN: 0x80045430,
   FICLONE: 0x40049409,
   FICLONERANGE: 0x4020940d,
   FS_IOC_GETFLAGS: 0x80086601,
@@ -77,6 +61,7 @@ const ioctl = fileCall((task, descriptor, command, argument) => {
 export const ioctlCalls: readonly Row[] = [
   row("ioctl", { x86_64: 16, i386: 54 }, [fd, request, pointer], ioctl, {
     family: "file",
-    support: "terminal requests work on the host's terminal, everything unknown answers ENOTTY",
+    support:
+      "terminal requests work on the host's terminal and on pseudo-terminals, without packet mode; everything unknown answers ENOTTY",
   }),
 ];

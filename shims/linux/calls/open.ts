@@ -15,6 +15,7 @@ import {
   pathArgument,
   startOf,
 } from "../vfs/call-context.ts";
+import { OwnTerminal } from "../vfs/devices.ts";
 import { fail } from "../vfs/error.ts";
 import {
   AT_FDCWD,
@@ -38,7 +39,9 @@ import {
   RESOLVE_NO_XDEV,
   S_IFREG,
 } from "../vfs/flags.ts";
+import type { OpenFile } from "../vfs/open-file.ts";
 import { PipeOpen } from "../vfs/pipe.ts";
+import { PtySlave } from "../vfs/pty.ts";
 import type { WalkRules } from "../vfs/walk.ts";
 
 /** What a program may ask for; open(2) ignores other bits, openat2(2) refuses them. */
@@ -71,7 +74,7 @@ function openAt(
   // With these rules even an absolute path starts from the descriptor.
   const confined = rules?.beneath || rules?.inRoot;
   const start = startOf(task, directory, confined && name !== "" ? "." : name);
-  const file = kernel.vfs.open(contextOf(task), start, name, flags, permissions, rules);
+  const file = behind(task, kernel.vfs.open(contextOf(task), start, name, flags, permissions, rules), given);
   const closeOnExec = (flags & O_CLOEXEC) !== 0;
   if (file instanceof PipeOpen) return openFifo(task, file, closeOnExec);
   const { inode } = file;
@@ -81,6 +84,21 @@ function openAt(
     fail(Errno.EOVERFLOW, "2 GiB and more need O_LARGEFILE");
   }
   return install(task, file, closeOnExec);
+}
+
+/** A terminal's slave may become the controlling one, and /dev/tty is the session's. */
+function behind(task: Task, file: OpenFile, flags: number): OpenFile {
+  if (file instanceof PtySlave) file.opened(task, flags);
+  if (!(file instanceof OwnTerminal)) return file;
+  const pty = task.kernel.vfs.ptyOf(task.process.sid);
+  try {
+    return pty
+      ? new PtySlave(file.entry, file.flags, pty)
+      : fail(Errno.ENXIO, "the session has no controlling terminal");
+  } finally {
+    file.retain();
+    file.release();
+  }
 }
 
 /** fifo(7): opening one side waits until the other side was opened, even if that one has left again. */

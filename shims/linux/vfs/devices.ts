@@ -22,6 +22,7 @@ export const MEMORY_MAJOR = 1;
 /** 5:0, the controlling terminal. */
 export const TTY_DEVICE = makeDevice(5, 0);
 export const CONSOLE_DEVICE = makeDevice(5, 1);
+export const PTMX_DEVICE = makeDevice(5, 2);
 
 /** A character device without an offset that counts. Unknown numbers are not opened at all (ENXIO). */
 abstract class CharacterDevice extends OpenFile {
@@ -83,6 +84,17 @@ class RandomDevice extends CharacterDevice {
 
   override seek(): number {
     return 0;
+  }
+}
+
+/** /dev/tty where the host's terminal is not behind it: calls/open.ts puts the session's own in its place. */
+export class OwnTerminal extends OpenFile {
+  read(): number {
+    return -Errno.ENXIO;
+  }
+
+  write(): number {
+    return -Errno.ENXIO;
   }
 }
 

@@ -6,7 +6,7 @@ import type { Kernel } from "../task.ts";
 import { BoundTree } from "./bound.ts";
 import { BoundFile } from "./bound-file.ts";
 import { type Closure, libraryClosure } from "./closure.ts";
-import { CONSOLE_DEVICE, MEMORY_MAJOR, Minor, makeDevice, TTY_DEVICE } from "./devices.ts";
+import { CONSOLE_DEVICE, MEMORY_MAJOR, Minor, makeDevice, PTMX_DEVICE, TTY_DEVICE } from "./devices.ts";
 import { hostErrno, VfsError } from "./error.ts";
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISVTX } from "./flags.ts";
 import { guestBytes } from "./host-path.ts";
@@ -312,6 +312,7 @@ class Builder {
     for (const [name, minor] of Object.entries(Minor)) device(name, makeDevice(MEMORY_MAJOR, minor));
     device("tty", TTY_DEVICE);
     device("console", CONSOLE_DEVICE);
+    device("ptmx", PTMX_DEVICE);
     const link = (name: string, target: string) =>
       dev.make(at, name, { mode: S_IFLNK | 0o777, uid: 0, gid: 0, target });
     link("fd", "/proc/self/fd");

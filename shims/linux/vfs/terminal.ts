@@ -4,39 +4,18 @@ import { isatty } from "node:tty";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { hostErrno } from "./error.ts";
+import {
+  CONTROL_CHARACTERS,
+  FRESH_CHARACTERS,
+  FRESH_FLAGS,
+  LINE_AT,
+  TERMIOS_SIZE,
+  TERMIOS2_SIZE,
+  Tty,
+} from "./tty-requests.ts";
 
 /** Of /dev/null, /dev/zero and their like (admin-guide/devices.txt). */
 const LINUX_MEM_MAJOR = 1;
-
-/** Requests of ioctl_tty(2) (uapi/asm-generic/ioctls.h). */
-const TCGETS = 0x5401;
-const TCSETS = 0x5402;
-const TCSETSF = 0x5404;
-const TCSBRK = 0x5409;
-const TCXONC = 0x540a;
-const TCFLSH = 0x540b;
-const TIOCEXCL = 0x540c;
-const TIOCNXCL = 0x540d;
-const TIOCSCTTY = 0x540e;
-const TIOCGPGRP = 0x540f;
-const TIOCSPGRP = 0x5410;
-const TIOCOUTQ = 0x5411;
-const TIOCGWINSZ = 0x5413;
-const TIOCSWINSZ = 0x5414;
-const TIOCNOTTY = 0x5422;
-const TIOCGSID = 0x5429;
-const TCGETS2 = 0x802c542a;
-const TCSETS2 = 0x402c542b;
-const TCSETSF2 = 0x402c542d;
-
-/** struct termios of the kernel: four flag words, the line discipline, 19 control characters. */
-const TERMIOS_SIZE = 36;
-const CONTROL_CHARACTERS = 19;
-const LINE_AT = 16;
-
-/** What a fresh terminal has (uapi/asm-generic/termios.h, drivers/tty: tty_std_termios with 38400 baud). */
-const FRESH_FLAGS = [0x500, 0x5, 0xbf, 0x8a3b] as const;
-const FRESH_CHARACTERS = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0] as const;
 
 /**
  * The terminal this program was started on. Node reaches its settings only through stty(1), so they are fetched once and kept:
@@ -113,55 +92,55 @@ export class HostTerminal {
   ioctl(task: Task, request: number, argument: number): number | undefined {
     const { memory } = task;
     switch (request) {
-      case TCGETS:
+      case Tty.TCGETS:
         memory.write(argument, this.#settings());
         return 0;
-      case TCGETS2: {
-        const bytes = new Uint8Array(44);
+      case Tty.TCGETS2: {
+        const bytes = new Uint8Array(TERMIOS2_SIZE);
         bytes.set(this.#settings());
         memory.write(argument, bytes);
         return 0;
       }
-      case TCSETS:
-      case TCSETS + 1:
-      case TCSETSF:
-      case TCSETS2:
-      case TCSETS2 + 1:
-      case TCSETSF2:
+      case Tty.TCSETS:
+      case Tty.TCSETSW:
+      case Tty.TCSETSF:
+      case Tty.TCSETS2:
+      case Tty.TCSETSW2:
+      case Tty.TCSETSF2:
         this.#apply(memory.bytes(argument, TERMIOS_SIZE));
         return 0;
-      case TCSBRK:
-      case TCXONC:
-      case TCFLSH:
-      case TIOCEXCL:
-      case TIOCNXCL:
-      case TIOCSCTTY:
-      case TIOCNOTTY:
+      case Tty.TCSBRK:
+      case Tty.TCXONC:
+      case Tty.TCFLSH:
+      case Tty.TIOCEXCL:
+      case Tty.TIOCNXCL:
+      case Tty.TIOCSCTTY:
+      case Tty.TIOCNOTTY:
         return 0;
-      case TIOCGWINSZ: {
+      case Tty.TIOCGWINSZ: {
         const { rows, columns } = this.#window();
         memory.setU16(argument, rows);
         memory.setU16(argument + 2, columns);
         memory.setU32(argument + 4, 0);
         return 0;
       }
-      case TIOCSWINSZ:
+      case Tty.TIOCSWINSZ:
         this.#size = { rows: memory.u16(argument), columns: memory.u16(argument + 2) };
         return 0;
-      case TIOCGPGRP:
+      case Tty.TIOCGPGRP:
         this.#foreground ??= task.process.pgid;
         memory.setU32(argument, this.#foreground);
         return 0;
-      case TIOCSPGRP: {
+      case Tty.TIOCSPGRP: {
         const group = memory.i32(argument);
         if (group < 0) return task.fail(Errno.EINVAL, "no process group is negative");
         this.#foreground = group;
         return 0;
       }
-      case TIOCGSID:
+      case Tty.TIOCGSID:
         memory.setU32(argument, task.process.sid);
         return 0;
-      case TIOCOUTQ:
+      case Tty.TIOCOUTQ:
         memory.setU32(argument, 0);
         return 0;
       default:

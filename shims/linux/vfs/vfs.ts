@@ -4,7 +4,7 @@ import { Errno } from "../errno.ts";
 import type { Kernel } from "../task.ts";
 import { BoundTree } from "./bound.ts";
 import { inherited } from "./change.ts";
-import { isZeroDevice, openDevice, TTY_DEVICE } from "./devices.ts";
+import { isZeroDevice, OwnTerminal, openDevice, PTMX_DEVICE, TTY_DEVICE } from "./devices.ts";
 import { fail } from "./error.ts";
 import { FileTable } from "./fd-table.ts";
 import {
@@ -53,6 +53,7 @@ import { MemoryFile } from "./memory-file.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "./open-file.ts";
 import { Pipe, PipeOpen } from "./pipe.ts";
 import { ProcText, SnapshotOpen } from "./proc.ts";
+import { Pty, PtyInode, PtyMaster, PtySlave } from "./pty.ts";
 import { pathOf, type WalkContext, type WalkRules, walk } from "./walk.ts";
 import { IN_CREATE, IN_MODIFY, IN_OPEN, report, reportName } from "./watch.ts";
 
@@ -100,6 +101,7 @@ export class Vfs {
   /** The terminal behind /dev/tty, if there is one. */
   terminal: HostStreamInode | undefined;
   kernel: Kernel | undefined;
+  readonly #ptys = new Set<Pty>();
   #nextDevice = 1;
 
   /** @param rootDirectory makes the root directory in the root's file system */
@@ -297,11 +299,32 @@ export class Vfs {
     if (inode instanceof HostStreamInode) return new HostStreamOpen(entry, kept, inode);
     if (inode instanceof ProcText) return new SnapshotOpen(entry, kept, inode);
     if (kind === S_IFIFO) return this.#openFifo(entry, kept);
-    if (kind === S_IFCHR && inode.rdev === TTY_DEVICE && this.terminal)
-      return new HostStreamOpen(entry, kept, this.terminal);
+    if (kind === S_IFCHR && inode.rdev === TTY_DEVICE)
+      return this.terminal ? new HostStreamOpen(entry, kept, this.terminal) : new OwnTerminal(entry, kept);
+    if (kind === S_IFCHR && inode.rdev === PTMX_DEVICE) return this.#openPtmx(entry, kept, creds);
+    if (inode instanceof PtyInode) return new PtySlave(entry, kept, inode.pty);
     return (
       openDevice(entry, kept) ?? fail(Errno.ENXIO, "no such device, or a socket's name; the host's are never opened")
     );
+  }
+
+  /** A new pseudo-terminal, its name beside that of ptmx. */
+  #openPtmx(entry: Entry, flags: number, creds: Credentials): OpenFile {
+    const { parent } = entry;
+    const pts = parent?.inode instanceof MemoryDirectory ? parent.inode.lookup(parent, "pts") : undefined;
+    if (!(pts?.inode instanceof MemoryDirectory)) return fail(Errno.ENODEV, "there is no pts beside it");
+    let number = 0;
+    while (pts.inode.lookup(pts, String(number))) number++;
+    const pty = new Pty(number, this.kernel);
+    const slave = pts.inode.attach(pts, String(number), new PtyInode(pts.inode.fs, pty, creds.uid));
+    this.#ptys.add(pty);
+    return new PtyMaster(entry, flags, slave, pty, () => this.#ptys.delete(pty));
+  }
+
+  /** The pseudo-terminal that controls a session. */
+  ptyOf(session: number): Pty | undefined {
+    for (const pty of this.#ptys) if (pty.session === session) return pty;
+    return undefined;
   }
 
   /**

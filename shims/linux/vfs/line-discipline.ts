@@ -1,0 +1,247 @@
+/** What a terminal does with the bytes that go through it: N_TTY (termios(3), drivers/tty/n_tty.c). */
+import { Signal } from "../signals/numbers.ts";
+import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS_SIZE } from "./tty-requests.ts";
+
+/** Flag words of struct termios, by their place, and their bits (uapi/asm-generic/termbits.h). */
+const [INPUT, OUTPUT, LOCAL] = [0, 4, 12];
+const [ISTRIP, INLCR, IGNCR, ICRNL, IXON, IUTF8] = [0x20, 0x40, 0x80, 0x100, 0x400, 0x4000];
+const [OPOST, ONLCR, OCRNL, ONLRET] = [1, 4, 8, 0x20];
+const [ISIG, ICANON, ECHO, ECHOE, ECHOK, ECHONL] = [1, 2, 8, 0x10, 0x20, 0x40];
+const [NOFLSH, ECHOCTL, ECHOKE, IEXTEN] = [0x80, 0x200, 0x800, 0x8000];
+
+/** Places in c_cc. */
+const Character = {
+  VINTR: 0,
+  VQUIT: 1,
+  VERASE: 2,
+  VKILL: 3,
+  VEOF: 4,
+  VMIN: 6,
+  VSTART: 8,
+  VSTOP: 9,
+  VSUSP: 10,
+  VEOL: 11,
+  VWERASE: 14,
+  VLNEXT: 15,
+  VEOL2: 16,
+} as const;
+
+const [TAB, NEWLINE, RETURN, SPACE, DELETE] = [9, 10, 13, 32, 127];
+/** A line longer than this is cut, and typing into a reader that never reads is lost (N_TTY_BUF_SIZE). */
+const INPUT_LIMIT = 4095;
+/** A control character with this value is switched off. */
+const DISABLED = 0;
+
+/** Where what comes out goes: to the screen, and to whom a signal is sent. */
+export interface Sink {
+  show(bytes: readonly number[]): void;
+  signal(signal: number): void;
+}
+
+export class LineDiscipline {
+  readonly termios = new Uint8Array(TERMIOS_SIZE);
+  readonly #view = new DataView(this.termios.buffer);
+  readonly #sink: Sink;
+  /** What may be read: a line each in canonical mode, where an empty one is an end of file. */
+  #ready: Uint8Array[] = [];
+  #line: number[] = [];
+  #literal = false;
+  /** Shown when all that was typed at once is through; a signal takes it back. */
+  #echoed: number[] = [];
+
+  constructor(sink: Sink) {
+    this.#sink = sink;
+    for (const [index, value] of FRESH_FLAGS.entries()) this.#view.setUint32(index * 4, value, true);
+    for (let index = 0; index < CONTROL_CHARACTERS; index++)
+      this.termios[LINE_AT + 1 + index] = FRESH_CHARACTERS[index] ?? 0;
+  }
+
+  #has(word: number, flag: number): boolean {
+    return (this.#view.getUint32(word, true) & flag) !== 0;
+  }
+
+  #control(place: number): number {
+    return this.termios[LINE_AT + 1 + place] ?? DISABLED;
+  }
+
+  #is(byte: number, place: number): boolean {
+    return byte === this.#control(place) && byte !== DISABLED;
+  }
+
+  get #canonical(): boolean {
+    return this.#has(LOCAL, ICANON);
+  }
+
+  /** @param bytes struct termios. A line begun in canonical mode may be read at once without it. */
+  set(bytes: Uint8Array): void {
+    const was = this.#canonical;
+    this.termios.set(bytes.subarray(0, TERMIOS_SIZE));
+    if (was && !this.#canonical && this.#line.length > 0) this.#finish();
+  }
+
+  flushInput(): void {
+    this.#ready = [];
+    this.#line = [];
+  }
+
+  /** Bytes that a read may have. */
+  get waiting(): number {
+    return this.#ready.reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
+  /** True when a read answers at once. */
+  get readable(): boolean {
+    return this.#ready.length > 0;
+  }
+
+  /** @returns the count, 0 for an end of file, -1 when there is nothing yet */
+  read(into: Uint8Array): number {
+    if (this.#ready.length === 0) return !this.#canonical && this.#control(Character.VMIN) === 0 ? 0 : -1;
+    let count = 0;
+    while (count < into.length || this.#ready[0]?.length === 0) {
+      const chunk = this.#ready.shift();
+      if (chunk === undefined) break;
+      const taken = Math.min(chunk.length, into.length - count);
+      into.set(chunk.subarray(0, taken), count);
+      count += taken;
+      if (taken < chunk.length) this.#ready.unshift(chunk.subarray(taken));
+      if (this.#canonical) break;
+    }
+    return count;
+  }
+
+  /** Puts back what was read last. */
+  unread(bytes: Uint8Array): void {
+    this.#ready.unshift(bytes.slice());
+  }
+
+  /** What a program writes, as the screen gets it. */
+  output(bytes: Uint8Array): number[] {
+    if (!this.#has(OUTPUT, OPOST)) return [...bytes];
+    const shown: number[] = [];
+    for (const byte of bytes) {
+      if (byte === NEWLINE && this.#has(OUTPUT, ONLCR)) shown.push(RETURN, NEWLINE);
+      else if (byte === RETURN && this.#has(OUTPUT, OCRNL)) shown.push(NEWLINE);
+      else if (byte !== RETURN || !this.#has(OUTPUT, ONLRET)) shown.push(byte);
+    }
+    return shown;
+  }
+
+  /** What is typed. */
+  type(bytes: Uint8Array): void {
+    for (const byte of bytes) this.#typed(this.#has(INPUT, ISTRIP) ? byte & 0x7f : byte);
+    if (this.#echoed.length > 0) this.#sink.show(this.#echoed);
+    this.#echoed = [];
+  }
+
+  #typed(typed: number): void {
+    if (this.#literal) {
+      this.#literal = false;
+      this.#add(typed);
+      return;
+    }
+    let byte = typed;
+    if (byte === RETURN) {
+      if (this.#has(INPUT, IGNCR)) return;
+      if (this.#has(INPUT, ICRNL)) byte = NEWLINE;
+    } else if (byte === NEWLINE && this.#has(INPUT, INLCR)) {
+      byte = RETURN;
+    }
+    if (this.#has(INPUT, IXON) && (this.#is(byte, Character.VSTART) || this.#is(byte, Character.VSTOP))) return;
+    if (this.#has(LOCAL, ISIG) && this.#signalled(byte)) return;
+    if (this.#canonical && this.#edited(byte)) return;
+    this.#add(byte);
+  }
+
+  #signalled(byte: number): boolean {
+    let signal = 0;
+    if (this.#is(byte, Character.VINTR)) signal = Signal.SIGINT;
+    else if (this.#is(byte, Character.VQUIT)) signal = Signal.SIGQUIT;
+    else if (this.#is(byte, Character.VSUSP)) signal = Signal.SIGTSTP;
+    else return false;
+    if (!this.#has(LOCAL, NOFLSH)) {
+      this.flushInput();
+      this.#echoed = [];
+    }
+    this.#echo(byte);
+    this.#sink.signal(signal);
+    return true;
+  }
+
+  /** True when the byte was one that edits the line or ends it. */
+  #edited(byte: number): boolean {
+    const extended = this.#has(LOCAL, IEXTEN);
+    if (this.#is(byte, Character.VERASE)) this.#erase(1);
+    else if (this.#is(byte, Character.VKILL)) this.#kill(byte);
+    else if (extended && this.#is(byte, Character.VWERASE)) this.#erase(this.#lastWord());
+    else if (extended && this.#is(byte, Character.VLNEXT)) {
+      this.#literal = true;
+      if (this.#has(LOCAL, ECHO) && this.#has(LOCAL, ECHOCTL)) this.#echoed.push(...[0x5e, 8]);
+    } else if (this.#is(byte, Character.VEOF)) this.#finish();
+    else if (byte === NEWLINE) {
+      this.#line.push(byte);
+      if (this.#has(LOCAL, ECHO) || this.#has(LOCAL, ECHONL)) this.#echoed.push(...this.output(Uint8Array.of(byte)));
+      this.#finish();
+    } else if (this.#is(byte, Character.VEOL) || (extended && this.#is(byte, Character.VEOL2))) {
+      this.#line.push(byte);
+      this.#echo(byte);
+      this.#finish();
+    } else return false;
+    return true;
+  }
+
+  #add(byte: number): void {
+    if (this.#line.length + this.waiting >= INPUT_LIMIT) return;
+    this.#echo(byte);
+    if (this.#canonical) this.#line.push(byte);
+    else this.#ready.push(Uint8Array.of(byte));
+  }
+
+  #finish(): void {
+    this.#ready.push(this.#line.length > 0 ? Uint8Array.from(this.#line) : new Uint8Array(0));
+    this.#line = [];
+  }
+
+  #echo(byte: number): void {
+    if (!this.#has(LOCAL, ECHO)) return;
+    if (this.#shownAsControl(byte)) this.#echoed.push(...[0x5e, byte ^ 0x40]);
+    else this.#echoed.push(...this.output(Uint8Array.of(byte)));
+  }
+
+  #shownAsControl(byte: number): boolean {
+    return this.#has(LOCAL, ECHOCTL) && ((byte < SPACE && byte !== TAB && byte !== NEWLINE) || byte === DELETE);
+  }
+
+  /** Takes back so many characters; in UTF-8 one may have several bytes. */
+  #erase(count: number): void {
+    const shown = this.#has(LOCAL, ECHO);
+    for (let left = count; left > 0 && this.#line.length > 0; left--) {
+      let byte = this.#line.pop() ?? 0;
+      while (this.#has(INPUT, IUTF8) && (byte & 0xc0) === 0x80 && this.#line.length > 0) byte = this.#line.pop() ?? 0;
+      if (!shown) continue;
+      if (!this.#has(LOCAL, ECHOE)) this.#echo(this.#control(Character.VERASE));
+      else
+        for (let column = this.#shownAsControl(byte) ? 2 : 1; column > 0; column--) this.#echoed.push(...[8, SPACE, 8]);
+    }
+  }
+
+  #kill(byte: number): void {
+    if (this.#has(LOCAL, ECHOK) && this.#has(LOCAL, ECHOKE) && this.#has(LOCAL, ECHOE)) {
+      this.#erase(this.#line.length);
+      return;
+    }
+    this.#line = [];
+    this.#echo(byte);
+    if (this.#has(LOCAL, ECHO) && this.#has(LOCAL, ECHOK)) this.#echoed.push(...this.output(Uint8Array.of(NEWLINE)));
+  }
+
+  /** Characters of the last word and of what stands behind it. */
+  #lastWord(): number {
+    const word = (byte: number) =>
+      (byte >= 0x30 && byte < 0x3a) || (byte >= 0x41 && byte < 0x5b) || (byte >= 0x61 && byte < 0x7b) || byte === 0x5f;
+    let at = this.#line.length;
+    while (at > 0 && !word(this.#line[at - 1] ?? 0)) at--;
+    while (at > 0 && word(this.#line[at - 1] ?? 0)) at--;
+    return this.#line.length - at;
+  }
+}

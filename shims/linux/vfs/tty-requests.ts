@@ -1,0 +1,40 @@
+/** Requests of ioctl_tty(2) (uapi/asm-generic/ioctls.h). */
+export const Tty = {
+  TCGETS: 0x5401,
+  TCSETS: 0x5402,
+  TCSETSW: 0x5403,
+  TCSETSF: 0x5404,
+  TCSBRK: 0x5409,
+  TCXONC: 0x540a,
+  TCFLSH: 0x540b,
+  TIOCEXCL: 0x540c,
+  TIOCNXCL: 0x540d,
+  TIOCSCTTY: 0x540e,
+  TIOCGPGRP: 0x540f,
+  TIOCSPGRP: 0x5410,
+  TIOCOUTQ: 0x5411,
+  TIOCGWINSZ: 0x5413,
+  TIOCSWINSZ: 0x5414,
+  TIOCNOTTY: 0x5422,
+  TCSBRKP: 0x5425,
+  TIOCGSID: 0x5429,
+  TCGETS2: 0x802c542a,
+  TCSETS2: 0x402c542b,
+  TCSETSW2: 0x402c542c,
+  TCSETSF2: 0x402c542d,
+  TIOCGPTN: 0x80045430,
+  TIOCSPTLCK: 0x40045431,
+  TIOCGPTLCK: 0x80045439,
+  TIOCGPTPEER: 0x5441,
+} as const;
+
+/** struct termios of the kernel: four flag words, the line discipline, 19 control characters. */
+export const TERMIOS_SIZE = 36;
+/** struct termios2 has two speeds more. */
+export const TERMIOS2_SIZE = 44;
+export const CONTROL_CHARACTERS = 19;
+export const LINE_AT = 16;
+
+/** What a fresh terminal has (drivers/tty/tty_io.c, tty_std_termios, with 38400 baud). */
+export const FRESH_FLAGS = [0x500, 0x5, 0xbf, 0x8a3b] as const;
+export const FRESH_CHARACTERS = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0] as const;
