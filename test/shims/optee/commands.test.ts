@@ -232,6 +232,23 @@ invoke_command 8: 0xf0.. from TEE_ORIGIN_TRUSTED_APP
     expect(() => parseCommands(text, "c.json")).toThrow(message);
   });
 
+  it("go on when a session does not open, without what is meant for it", async () => {
+    const dead = { ...open, args: [{ param_type: "value_input", value_a: 1, value_b: 0 }] };
+    const ran = await run("dies", [dead, { func_id: "invoke_command" }, close, open, { func_id: "invoke_command" }]);
+    expect([ran.status, ran.out]).toEqual([
+      1,
+      `open_session: TEE_ERROR_TARGET_DEAD from TEE_ORIGIN_TEE (panic with code 0xdead)
+  not as expected at /0: the result is TEE_ERROR_TARGET_DEAD, and TEE_SUCCESS was expected
+invoke_command 0
+  not as expected at /1: it was not tried, as the session did not open
+close_session
+open_session: TEE_SUCCESS
+invoke_command 0: TEE_SUCCESS
+2 of 5 commands did not end as expected
+`,
+    ]);
+  });
+
   it("refuse sessions that are not open, or open twice", async () => {
     await expect(run("counter", [{ func_id: "invoke_command" }])).rejects.toThrow(
       'at /0: session "default" is not open',
