@@ -243,7 +243,7 @@ export class Findings {
     const from = parent === undefined ? undefined : this.#threads.get(parent);
     const expected = from?.expected ?? 0n;
     const writer = from === undefined ? "its start" : "its parent's";
-    this.#threads.set(thread, { ...unknown(expected), writer, gs: from?.gs });
+    this.#threads.set(thread, { ...unknown(expected), writer, gs: from?.gs, fresh: true });
   }
 
   ended(thread: number): void {
