@@ -5,7 +5,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from "ajv";
 import { UserError } from "../../emulator/errors.ts";
 import { type FindingKind, findingKinds } from "../../providers/findings.ts";
 import { parseInjectRule } from "../../providers/inject-rule.ts";
-import { providerNames } from "../../providers/registry.ts";
+import { providerInfos, providerNames } from "../../providers/registry.ts";
 import { reason } from "../output.ts";
 import type { RequestKind } from "./checks.ts";
 import { testError } from "./execute.ts";
@@ -237,8 +237,15 @@ function makeCase(test: ManifestTest, defaults: Settings, variant: Variant, dire
             directory,
             golden.replaceAll("{provider}", provider).replaceAll("{arch}", arch).replaceAll("{seed}", String(seed)),
           ),
-    skip: exceptions.find((one) => one.skip !== undefined)?.skip,
+    skip: exceptions.find((one) => one.skip !== undefined)?.skip ?? unserved(provider, arch),
   };
+}
+
+/** A matrix may have pairs that there are not. */
+function unserved(provider: string, arch: Arch): string | undefined {
+  const info = providerInfos.find(({ name }) => name === provider);
+  if (info?.shims.includes("linux") === false) return `provider ${provider} runs no Linux`;
+  return info?.abis.includes(arch) === false ? `provider ${provider} runs no ${arch} guests` : undefined;
 }
 
 function expectationOf(test: ManifestTest, defaults: Settings): Expectation {
