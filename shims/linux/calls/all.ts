@@ -5,6 +5,7 @@ import { attributeCalls } from "./attributes.ts";
 import { cloneCalls } from "./clone.ts";
 import { directoryCalls } from "./directory.ts";
 import { epollCalls } from "./epoll.ts";
+import { extendedAttributeCalls } from "./extended-attributes.ts";
 import { fdCalls } from "./fd.ts";
 import { fileCalls } from "./file.ts";
 import { futexCalls } from "./futex.ts";
@@ -42,6 +43,7 @@ import { waitCalls } from "./wait.ts";
 
 const rows: readonly Row[] = [
   ...attributeCalls,
+  ...extendedAttributeCalls,
   ...cloneCalls,
   ...directoryCalls,
   ...epollCalls,

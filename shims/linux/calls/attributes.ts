@@ -1,8 +1,8 @@
-/** Mode, owner, times and extended attributes of files. */
+/** Mode, owner and times of files. */
 import { Errno } from "../errno.ts";
-import { dirfd, fd, id, int, octal, pointer, size } from "../kinds.ts";
+import { dirfd, fd, id, octal, pointer } from "../kinds.ts";
 import { atFlags } from "../kinds-files.ts";
-import { path, string } from "../kinds-memory.ts";
+import { path } from "../kinds-memory.ts";
 import { structIn, timespec, timespec64, timeval } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -25,7 +25,7 @@ function changeMode(task: Task, entry: Entry, mode: number): number {
 }
 
 /** The file behind a descriptor, for calls that O_PATH descriptors refuse. */
-function realFile(task: Task, descriptor: number): Entry {
+export function realFile(task: Task, descriptor: number): Entry {
   const file = openFileOf(task, descriptor);
   return file instanceof PathOpen ? fail(Errno.EBADF, "O_PATH") : file.entry;
 }
@@ -175,60 +175,6 @@ const utime = fileCall((task, name, times) => {
   return setTimes(task, entry, read(times), read(times + abi.word));
 });
 
-/** Namespaces a file could have attributes in (xattr(7)). */
-const NAMESPACES = ["user.", "trusted.", "security.", "system."];
-const XATTR_NAME_MAX = 255;
-
-function attributeName(task: Task, address: number): string {
-  const name = task.memory.cstring(address, XATTR_NAME_MAX + 1);
-  if (name === undefined || name === "") return fail(Errno.ERANGE, "no name, or longer than 255 bytes");
-  if (!NAMESPACES.some((prefix) => name.startsWith(prefix))) fail(Errno.EOPNOTSUPP, `no namespace in "${name}"`);
-  return name;
-}
-
-/** No file here has an extended attribute, and none takes one. */
-function getAttribute(task: Task, name: number): number {
-  const given = attributeName(task, name);
-  return given.startsWith("system.") ? fail(Errno.EOPNOTSUPP) : fail(Errno.ENODATA, `no attribute "${given}"`);
-}
-
-function setAttribute(task: Task, name: number): number {
-  attributeName(task, name);
-  return fail(Errno.EOPNOTSUPP, "files here take no extended attributes");
-}
-
-const follow = (task: Task, name: number) => entryAt(task, AT_FDCWD, name, true);
-const noFollow = (task: Task, name: number) => entryAt(task, AT_FDCWD, name, false);
-
-function attributeRows(
-  prefix: string,
-  find: (task: Task, file: number) => unknown,
-  x86_64: number,
-  i386: number,
-): Row[] {
-  const kind = prefix === "f" ? fd : path;
-  const numbers = (offset: number) => ({ x86_64: x86_64 + offset, i386: i386 + offset });
-  const on = (action: (task: Task, name: number) => number) =>
-    fileCall((task, file, name) => {
-      find(task, file);
-      return action(task, name);
-    });
-  const list = fileCall((task, file) => {
-    find(task, file);
-    return 0;
-  });
-  const o = {
-    family: "file",
-    support: "files have no extended attributes: ENODATA, and EOPNOTSUPP to set one",
-  } as const;
-  return [
-    row(`${prefix}setxattr`, numbers(0), [kind, string, pointer, size, int], on(setAttribute), o),
-    row(`${prefix}getxattr`, numbers(3), [kind, string, pointer, size], on(getAttribute), o),
-    row(`${prefix}listxattr`, numbers(6), [kind, pointer, size], list, o),
-    row(`${prefix}removexattr`, numbers(9), [kind, string], on(getAttribute), o),
-  ];
-}
-
 const o = { family: "file" } as const;
 
 export const attributeCalls: readonly Row[] = [
@@ -251,7 +197,4 @@ export const attributeCalls: readonly Row[] = [
   row("futimesat", { x86_64: 261, i386: 299 }, [dirfd, path, structIn(timeval)], futimesat, o),
   row("utimensat", { x86_64: 280, i386: 320 }, [dirfd, path, structIn(timespec), atFlags], utimensat, o),
   row("utimensat_time64", { i386: 412 }, [dirfd, path, structIn(timespec64), atFlags], utimensat64, o),
-  ...attributeRows("", follow, 188, 226),
-  ...attributeRows("l", noFollow, 189, 227),
-  ...attributeRows("f", realFile, 190, 228),
 ];

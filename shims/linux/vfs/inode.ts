@@ -124,6 +124,8 @@ export abstract class Inode {
   /** Open files and mappings that keep a file without a name alive. */
   users = 0;
   watchers: Set<Watcher> | undefined;
+  /** Extended attributes by name. */
+  attributes: Map<string, Uint8Array> | undefined;
   readonly atime = new Stamp();
   readonly mtime = new Stamp();
   readonly ctime = new Stamp();

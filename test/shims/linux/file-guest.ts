@@ -5,6 +5,7 @@ import { createProvider } from "../../../providers/registry.ts";
 import { type Abi, i386, x86_64 } from "../../../shims/linux/abi.ts";
 import { attributeCalls } from "../../../shims/linux/calls/attributes.ts";
 import { directoryCalls } from "../../../shims/linux/calls/directory.ts";
+import { extendedAttributeCalls } from "../../../shims/linux/calls/extended-attributes.ts";
 import { fdCalls } from "../../../shims/linux/calls/fd.ts";
 import { fileCalls } from "../../../shims/linux/calls/file.ts";
 import { ioctlCalls } from "../../../shims/linux/calls/ioctl.ts";
@@ -36,6 +37,7 @@ const ROWS: readonly Row[] = [
   ...pathCalls,
   ...statCalls,
   ...attributeCalls,
+  ...extendedAttributeCalls,
   ...directoryCalls,
   ...pollCalls,
   ...ioctlCalls,
