@@ -208,8 +208,9 @@ function statText(process: Process, task: Task | undefined): string {
     process.pgid,
     process.sid,
   ];
+  const pty = process.kernel.vfs.ptyOf(process.sid);
   // tty_nr, tpgid, flags, minflt, cminflt, majflt, cmajflt
-  fields.push(0, -1, 0x400000, 0, 0, 0, 0);
+  fields.push(pty?.device ?? 0, pty?.foreground ?? -1, 0x400000, 0, 0, 0, 0);
   // utime, stime, cutime, cstime, priority, nice, num_threads, itrealvalue, starttime
   fields.push(user, 0, children, 0, 20 + process.nice, process.nice, process.tasks.size, 0);
   fields.push(Math.floor((process.startTime * TICKS) / 1e9));

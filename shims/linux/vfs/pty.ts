@@ -52,6 +52,11 @@ export class Pty {
     });
   }
 
+  /** st_rdev of the slave. */
+  get device(): number {
+    return makeDevice(SLAVE_MAJOR, this.number);
+  }
+
   get shown(): number {
     return this.#output.length;
   }
@@ -184,7 +189,7 @@ export class PtyInode extends Inode {
   constructor(fs: FileSystem, pty: Pty, uid: number) {
     super(fs, SLAVE_MODE, uid, TTY_GROUP);
     this.pty = pty;
-    this.rdev = makeDevice(SLAVE_MAJOR, pty.number);
+    this.rdev = pty.device;
   }
 }
 
