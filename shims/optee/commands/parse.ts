@@ -114,7 +114,7 @@ const LOGIN_USER = 1;
 export function parseCommands(text: string, name: string): CommandFile {
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = JSON.parse(withExactNumbers(text));
   } catch (error) {
     throw new UserError(`cannot read the commands in ${name}: ${error instanceof Error ? error.message : error}`, 125);
   }
@@ -124,6 +124,14 @@ export function parseCommands(text: string, name: string): CommandFile {
   const start = "commands" in json ? "/commands" : "";
   const reader = new Reader(name);
   return { tas: "commands" in json ? (json.tas ?? []) : [], commands: reader.list(list, start) };
+}
+
+/**
+ * Numbers of 16 digits and more become strings: JSON's are exact to 2^53 only, and LiteBox' values have 64 bits. Strings are matched
+ * too, so that nothing within them is changed.
+ */
+function withExactNumbers(text: string): string {
+  return text.replace(/"(?:[^"\\]|\\.)*"|[-+.\w]+/g, (token) => (/^\d{16,}$/.test(token) ? `"${token}"` : token));
 }
 
 /** Of the alternatives that did not fit, the one that came deepest is the one that was meant. */

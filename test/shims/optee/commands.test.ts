@@ -232,6 +232,25 @@ invoke_command 8: 0xf0.. from TEE_ORIGIN_TRUSTED_APP
     expect(() => parseCommands(text, "c.json")).toThrow(message);
   });
 
+  it("take 64-bit numbers exactly, as LiteBox does", () => {
+    const text = `[{ "func_id": "invoke_command", "comment": "12345678901234567890 \\" 1234567890123456789", "args": [
+      { "param_type": "value_input", "value_a": 18446744073709551615, "value_b": 9007199254740993 },
+      { "param_type": "value_input", "value_a": 9007199254740991, "value_b": "0xfffffffffffffffe" }] }]`;
+    const [command] = parseCommands(text, "c.json").commands;
+    expect(command).toMatchObject({
+      params: [
+        { type: "value_input", a: 2n ** 64n - 1n, b: 2n ** 53n + 1n },
+        { type: "value_input", a: 2n ** 53n - 1n, b: 2n ** 64n - 2n },
+      ],
+    });
+    expect(() =>
+      parseCommands(
+        '[{ "func_id": "open_session", "args": [{ "param_type": "value_input", "value_a": 18446744073709551616, "value_b": 0 }] }]',
+        "c.json",
+      ),
+    ).toThrow("more than 64 bits");
+  });
+
   it("go on when a session does not open, without what is meant for it", async () => {
     const dead = { ...open, args: [{ param_type: "value_input", value_a: 1, value_b: 0 }] };
     const ran = await run("dies", [dead, { func_id: "invoke_command" }, close, open, { func_id: "invoke_command" }]);
