@@ -111,8 +111,16 @@ function create(
   const becomes = out === 0 && model !== undefined && !model.persistent;
   const object = becomes ? model : new TeeObject();
   attach(object, shared, content, flags & ~DataFlag.OVERWRITE);
-  if (out !== 0) memory.setU32(out, instance.objects.add(object));
-  else if (!becomes) shared.release();
+  if (out === 0) {
+    if (!becomes) shared.release();
+    return Tee.SUCCESS;
+  }
+  try {
+    memory.setU32(out, instance.objects.add(object));
+  } catch (error) {
+    shared.release();
+    throw error;
+  }
   return Tee.SUCCESS;
 }
 

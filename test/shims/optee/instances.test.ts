@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { TaFlag } from "../../../shims/optee/binary.ts";
 import { invokeCommand, openSession, type TaParam } from "../../../shims/optee/client.ts";
+import { HandleTable } from "../../../shims/optee/handles.ts";
 import { TeeHost, type TeeHostOptions } from "../../../shims/optee/host.ts";
 import { resultName } from "../../../shims/optee/results.ts";
 import type { Session } from "../../../shims/optee/session.ts";
@@ -101,6 +102,16 @@ describe("after a panic", () => {
     expect(open(tee, [{ type: "value_input", a: PANICS, b: 0 }])).toBe(DEAD);
     expect([tried(tee), tried(tee)]).toEqual([DEAD, DEAD]);
   });
+});
+
+it("handles are never given out again, and end at 65536", () => {
+  const table = new HandleTable<number>();
+  for (let n = 1; n < 65_536; n++) table.add(n);
+  expect(table.add(0)).toBe(65_536);
+  expect(() => table.add(0)).toThrow("at most 65536");
+  table.remove(7);
+  expect(table.add(0)).toBe(65_537);
+  expect(table.get(7)).toBeUndefined();
 });
 
 describe("a single instance", () => {
