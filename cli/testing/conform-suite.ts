@@ -1,6 +1,7 @@
 /** The conformance suite as data: its guests, their probes, what the native kernel made of them, and what is known to fail where. */
 import { readFileSync } from "node:fs";
 import { fixturesDirectory } from "../shipped.ts";
+import { taProbeNames } from "./conform-ta.ts";
 import { testError } from "./execute.ts";
 
 export const arches = ["x86_64", "i386"] as const;
@@ -15,8 +16,8 @@ export interface Probe {
   readonly guest: string;
   /** It needs a CPU that enforces segment limits and types. */
   readonly strict: boolean;
-  /** `ok`, or the line that the guest printed on the kernel of `Suite.kernel`. */
-  readonly native: string;
+  /** `ok`, or the line that the guest printed on the kernel of `Suite.kernel`; undefined for what no kernel runs. */
+  readonly native: string | undefined;
 }
 
 /** Why probes fail on a provider: its platform is so. */
@@ -47,7 +48,7 @@ export function readSuite(): Suite {
   const { kernel, strict } = recorded;
   if (typeof kernel !== "string" || !Array.isArray(strict)) throw damaged("native.json");
   const results = object(recorded.probes, "native.json");
-  const probes = arches.flatMap((arch) =>
+  const probes: Probe[] = arches.flatMap((arch) =>
     Object.entries(object(results[arch], "native.json")).map(([name, native]) => ({
       arch,
       name,
@@ -62,6 +63,8 @@ export function readSuite(): Suite {
       for (const name of failure.probes)
         known.set(`${failure.provider} ${arch} ${name}`, `${failure.reason} (${failure.source})`);
   }
+  const guest = `${directory}bin/conform-ta.elf`;
+  for (const name of taProbeNames) probes.push({ arch: "x86_64", name, guest, strict: false, native: undefined });
   return { kernel, probes, known: (provider, { arch, name }) => known.get(`${provider} ${arch} ${name}`) };
 }
 

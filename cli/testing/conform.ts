@@ -6,6 +6,7 @@ import { print } from "../output.ts";
 import { writeReports } from "./command.ts";
 import { checkTemplate, commandFor, type Limits, type Outcome, runOutside, type Template } from "./conform-outside.ts";
 import { type Arch, type Probe, readSuite, type Suite } from "./conform-suite.ts";
+import { runTaProbe } from "./conform-ta.ts";
 import { markdown, putTable } from "./conform-table.ts";
 import { testError } from "./execute.ts";
 import type { Case } from "./manifest.ts";
@@ -86,6 +87,10 @@ export async function conform(filters: readonly string[], options: ConformOption
   return cases.some(isFailure) ? FAILED_STATUS : 0;
 }
 
+function isTaProbe({ native }: Probe): boolean {
+  return native === undefined;
+}
+
 interface Planned {
   readonly count: number;
   readonly run: (progress: Progress) => Promise<SystemResults>;
@@ -99,10 +104,11 @@ function planned(suite: Suite, probes: readonly Probe[], options: ConformOptions
   for (const template of templates) checkTemplate(template);
   const alone = native || templates.length > 0;
   const providers = providersOf(options.provider ?? (alone ? [] : ["direct"]));
+  const linux = probes.filter((probe) => !isTaProbe(probe));
   const runs = providers.map((provider) => onProvider(suite, probes, provider, limits));
-  if (native) runs.push(onCommands("native", "native", nativeCommands(probes), limits, suite));
+  if (native) runs.push(onCommands("native", "native", nativeCommands(linux), limits, suite));
   for (const template of templates) {
-    const pairs = probes.flatMap((probe) => {
+    const pairs = linux.flatMap((probe) => {
       const command = commandFor(template, probe);
       return command === undefined ? [] : [{ probe, command }];
     });
@@ -120,21 +126,25 @@ function providersOf(names: readonly string[]): string[] {
   const unknown = names.find((name) => name !== "all" && !providerNames.includes(name));
   if (unknown !== undefined)
     throw testError(`unknown provider "${unknown}": choose from all, ${providerNames.join(", ")}`);
-  const serving = providerInfos.filter(({ shims }) => shims.includes("linux")).map(({ name }) => name);
-  const other = names.find((name) => name !== "all" && !serving.includes(name));
-  if (other !== undefined) throw testError(`provider ${other} runs no Linux: choose from all, ${serving.join(", ")}`);
-  return serving.filter((name) => names.includes(name) || names.includes("all"));
+  return providerNames.filter((name) => names.includes(name) || names.includes("all"));
 }
 
 function onProvider(suite: Suite, probes: readonly Probe[], provider: string, limits: Limits): Planned {
-  const abis = providerInfos.find(({ name }) => name === provider)?.abis ?? [];
-  const own = probes.filter(({ arch }) => abis.includes(arch));
+  const { abis = [], shims = [] } = providerInfos.find(({ name }) => name === provider) ?? {};
+  const serves = (probe: Probe): boolean => shims.includes(isTaProbe(probe) ? "optee" : "linux");
+  const own = probes.filter((probe) => abis.includes(probe.arch) && serves(probe));
   return {
     count: own.length,
     run: async (progress) => {
       const { workers, timeout } = limits;
-      const cases = own.map((probe) => caseOf(probe, provider, timeout));
+      const cases = own.filter((probe) => !isTaProbe(probe)).map((probe) => caseOf(probe, provider, timeout));
       const raw = await runPool(cases, { workers, repeat: 1, update: false, progress: (one) => progress.add(one) });
+      // Those of TAs come last.
+      for (const probe of own.filter(isTaProbe)) {
+        const result = await runTaProbe(probe.guest, probe.name, provider, idOf(probe, provider));
+        raw.push(result);
+        progress.add(result);
+      }
       const results = own.map((probe, index): ProbeResult => {
         const got = raw[index];
         if (got === undefined) throw new Error(`${probe.name} has no result`);
