@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { judged } from "../../cli/testing/conform.ts";
 import { providerInfos } from "../../providers/registry.ts";
-import { ROOT, shimbed } from "./program.ts";
+import { compiled, ROOT } from "./program.ts";
 
 const FIXTURES = join(ROOT, "fixtures");
 const recorded: {
@@ -19,7 +19,7 @@ const build = (...args: string[]): string =>
 
 const folder = mkdtempSync(join(tmpdir(), "shimbed-conform-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-const conform = (...args: string[]) => shimbed(folder, ["conform", ...args]);
+const conform = (...args: string[]) => compiled(folder, ["conform", ...args]);
 
 const isNative = process.platform === "linux" && process.arch === "x64";
 const compiles = isNative && spawnSync("gcc", ["-m32", "-xc", "-", "-nostdlib", "-r", "-o", "/dev/null"]).status === 0;

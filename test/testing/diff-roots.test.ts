@@ -4,7 +4,7 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, write
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { ROOT, shimbed } from "./program.ts";
+import { compiled, ROOT } from "./program.ts";
 
 const LOADER = "/lib64/ld-linux-x86-64.so.2";
 const folder = mkdtempSync(join(tmpdir(), "shimbed-roots-"));
@@ -63,11 +63,11 @@ describe.skipIf(!compiles)("diff --with-root", () => {
   it("shows where two builds of a library part, with the TLS of both", { timeout: 60_000 }, () => {
     const [one, two, same] = [makeRoot("one", 1), makeRoot("two", 2), join(folder, "same")];
     cpSync(one, same, { recursive: true });
-    expect(shimbed(folder, ["diff", "--root", one, "--with-root", same, "/program"])).toMatchObject({
+    expect(compiled(folder, ["diff", "--root", one, "--with-root", same, "/program"])).toMatchObject({
       status: 0,
       out: expect.stringContaining("alike: "),
     });
-    const { status, out } = shimbed(folder, ["diff", "--root", one, "--with-root", two, "/program"]);
+    const { status, out } = compiled(folder, ["diff", "--root", one, "--with-root", two, "/program"]);
     expect(status).toBe(1);
     expect(out).toContain("thread 1: the first difference is at step");
     expect(out).toMatch(/^\+ {0,2}gettid\(\)/m);
@@ -85,7 +85,7 @@ describe.skipIf(!traces)("diff --native", () => {
     // A process of its own, and a program that it executes.
     ["/bin/sh", "-c", "/bin/true; exit 3"],
   ])("finds %s alike", { timeout: 60_000 }, (...command) => {
-    const { status, out } = shimbed(folder, ["diff", "--native", ...command]);
+    const { status, out } = compiled(folder, ["diff", "--native", ...command]);
     expect({ status, out }).toMatchObject({ status: 0, out: expect.stringContaining("alike: ") });
   });
 });

@@ -17,9 +17,28 @@ export const SHIMBED: readonly string[] = [
   join(ROOT, "cli/shimbed.ts"),
 ];
 
-/** `shimbed ARGS…` in a process of its own. */
+/** The compiled program, which starts in a fraction of the time. */
+const COMPILED: readonly string[] = [
+  process.execPath,
+  process.env.SHIMBED_PROGRAM ?? join(ROOT, "dist/cli/shimbed.cjs"),
+];
+
+/** The compiled `shimbed ARGS…`, in a process of its own. */
+export function compiled(cwd: string, args: readonly string[]): Done {
+  return start(COMPILED, cwd, args, {});
+}
+
+/** `shimbed ARGS…` from its sources, in a process of its own. */
 export function shimbed(cwd: string, args: readonly string[], more: { cache?: string; input?: string } = {}): Done {
-  const [node = "", ...words] = SHIMBED;
+  return start(SHIMBED, cwd, args, more);
+}
+
+function start(
+  [node = "", ...words]: readonly string[],
+  cwd: string,
+  args: readonly string[],
+  more: { cache?: string; input?: string },
+): Done {
   const done = spawnSync(node, [...words, ...args], {
     cwd,
     encoding: "utf8",
