@@ -204,11 +204,11 @@ function print(): void {
       `start-up ${r.arch} ${r.runner}: ${r.total?.toFixed(1)} ms, peak ${r.peak?.toFixed(1)} MiB${limits}\n`,
     );
   }
-  for (const { arch, off, on } of ledgers) {
+  for (const { arch, off, on, file } of ledgers) {
     const aim = on / off <= LEDGER_MAY_BE ? "met" : "missed";
     process.stdout.write(
       `ledger ${arch}: a TLS call costs ${off.toFixed(0)} ns without it, ${on.toFixed(0)} ns with it: ` +
-        `${(on / off).toFixed(2)}× (aim ${LEDGER_MAY_BE}×: ${aim})\n`,
+        `${(on / off).toFixed(2)}× (aim ${LEDGER_MAY_BE}×: ${aim}); ${(file / 1000).toFixed(1)} µs with --ledger FILE\n`,
     );
   }
   for (const r of results.filter((r) => r.problem !== undefined)) {
