@@ -6,8 +6,14 @@ import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
 import type { Entry, FileSystem, Inode } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { fixedDirectory, MagicLink, ProcDirectory, ProcText } from "./proc.ts";
-import { mapsText, mountInfoText, mountsText, residentPages, sizePages } from "./proc-text.ts";
+import { mapsText, mountInfoText, mountsText, residentPages, sizePages, smapsText } from "./proc-text.ts";
 import { find, pathOf } from "./walk.ts";
+
+/** Of one user namespace: every id is itself. */
+const IDENTITY_MAP = "         0          0 4294967295\n";
+const IO_COUNTS = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"]
+  .map((name) => `${name}: 0\n`)
+  .join("");
 
 const TICKS = 100;
 
@@ -93,6 +99,18 @@ export class ProcessDirectories {
       ["maps", text(() => mapsText(process.mm.space) + (process.abi.word === 8 ? VSYSCALL_LINE : ""))],
       ["mountinfo", text(() => mountInfoText(this.#kernel.vfs, process.fs.root))],
       ["mounts", text(() => mountsText(this.#kernel.vfs, process.fs.root))],
+      ["autogroup", text(() => "/autogroup-1 nice 0\n")],
+      ["cgroup", text(() => "0::/\n")],
+      ["coredump_filter", text(() => "00000033\n")],
+      ["cpuset", text(() => "/\n")],
+      ["gid_map", text(() => IDENTITY_MAP)],
+      ["io", text(() => IO_COUNTS, 0o400)],
+      ["loginuid", text(() => "4294967295")],
+      ["projid_map", text(() => IDENTITY_MAP)],
+      ["sessionid", text(() => "4294967295")],
+      ["setgroups", text(() => "allow\n")],
+      ["smaps", text(() => smapsText(process.mm.space))],
+      ["uid_map", text(() => IDENTITY_MAP)],
       ["oom_score", text(() => "0\n")],
       [
         "oom_score_adj",

@@ -1,4 +1,4 @@
-import type { AddressSpace } from "../../../emulator/memory.ts";
+import type { AddressSpace, Region } from "../../../emulator/memory.ts";
 import type { Entry } from "./inode.ts";
 import type { Vfs } from "./vfs.ts";
 import { isBelow, pathOf } from "./walk.ts";
@@ -8,14 +8,49 @@ const [PROT_READ, PROT_WRITE, PROT_EXEC] = [1, 2, 4];
 /** /proc/pid/maps (fs/proc/task_mmu.c): the name starts in column 73 (49 for a 32-bit kernel's pointers: not here). */
 export function mapsText(space: AddressSpace): string {
   let text = "";
-  for (const { start, end, prot, shared, backing, offset } of space.regions()) {
-    const address = (value: number) => value.toString(16).padStart(8, "0");
-    const rights = `${prot & PROT_READ ? "r" : "-"}${prot & PROT_WRITE ? "w" : "-"}${prot & PROT_EXEC ? "x" : "-"}${shared ? "s" : "p"}`;
-    const ofFile = backing !== undefined && backing.ino !== 0;
-    const device = `00:${(ofFile ? backing.dev : 0).toString(16).padStart(2, "0")}`;
-    const line = `${address(start)}-${address(end)} ${rights} ${address(ofFile ? offset : 0)} ${device} ${ofFile ? backing.ino : 0} `;
-    const name = backing?.name ?? "";
-    text += name === "" ? `${line}\n` : `${line.padEnd(73)}${name}\n`;
+  for (const region of space.regions()) text += mapLine(region);
+  return text;
+}
+
+function mapLine({ start, end, prot, shared, backing, offset }: Region): string {
+  const address = (value: number) => value.toString(16).padStart(8, "0");
+  const rights = `${prot & PROT_READ ? "r" : "-"}${prot & PROT_WRITE ? "w" : "-"}${prot & PROT_EXEC ? "x" : "-"}${shared ? "s" : "p"}`;
+  const ofFile = backing !== undefined && backing.ino !== 0;
+  const device = `00:${(ofFile ? backing.dev : 0).toString(16).padStart(2, "0")}`;
+  const line = `${address(start)}-${address(end)} ${rights} ${address(ofFile ? offset : 0)} ${device} ${ofFile ? backing.ino : 0} `;
+  const name = backing?.name ?? "";
+  return name === "" ? `${line}\n` : `${line.padEnd(73)}${name}\n`;
+}
+
+/** /proc/pid/smaps: what of each mapping is there, counted page by page. */
+export function smapsText(space: AddressSpace): string {
+  let text = "";
+  for (const region of space.regions()) {
+    const { start, end, prot, shared } = region;
+    let resident = 0;
+    for (let at = start; at < end; at += 4096) if (space.isResident(at)) resident += 4;
+    const line = (name: string, kib: number): string => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`;
+    const dirty = (prot & PROT_WRITE) === 0 ? 0 : resident;
+    text += mapLine(region);
+    for (const [name, kib] of [
+      ["Size", (end - start) / 1024],
+      ["KernelPageSize", 4],
+      ["MMUPageSize", 4],
+      ["Rss", resident],
+      ["Pss", resident],
+      ["Shared_Clean", shared ? resident - dirty : 0],
+      ["Shared_Dirty", shared ? dirty : 0],
+      ["Private_Clean", shared ? 0 : resident - dirty],
+      ["Private_Dirty", shared ? 0 : dirty],
+      ["Referenced", resident],
+      ["Anonymous", region.backing?.frame === undefined ? resident : 0],
+      ["AnonHugePages", 0],
+      ["Swap", 0],
+      ["Locked", 0],
+    ] as const)
+      text += line(name, kib);
+    const flags = [prot & PROT_READ && "rd", prot & PROT_WRITE && "wr", prot & PROT_EXEC && "ex", shared && "sh"];
+    text += `VmFlags: ${[...flags.filter((flag) => typeof flag === "string"), "mr", "mw", "me"].join(" ")}\n`;
   }
   return text;
 }

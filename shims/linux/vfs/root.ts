@@ -11,12 +11,13 @@ import { hostErrno, VfsError } from "./error.ts";
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISVTX } from "./flags.ts";
 import { guestBytes } from "./host-path.ts";
 import { HostStreamInode, HostStreamOpen, streamFlags, streamName } from "./host-stream.ts";
-import { DirectoryInode, Entry, type Inode, LinkInode } from "./inode.ts";
+import { DirectoryInode, type Entry, type Inode, LinkInode } from "./inode.ts";
 import { hostDirectory, LowerLayer, type LowerOptions } from "./lower.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
 import { type MemoryStreams, openMemoryStreams } from "./memory-stream.ts";
 import { procRoot } from "./proc-kernel.ts";
+import { systemRoot } from "./system.ts";
 import { HostTerminal } from "./terminal.ts";
 import { type FileTable, TMPFS_MAGIC, Vfs, type VfsSources } from "./vfs.ts";
 import { walk } from "./walk.ts";
@@ -62,7 +63,7 @@ export interface GuestRoot {
   /** Descriptors 0, 1 and 2. */
   readonly files: FileTable;
   readonly closure: Closure | undefined;
-  /** Mounts /proc; call it when the kernel is there. */
+  /** Mounts /proc and /sys; call it when the kernel is there. */
   attach(kernel: Kernel): void;
 }
 
@@ -94,6 +95,7 @@ export function makeRoot(sources: VfsSources, options: RootOptions): GuestRoot {
   const attach = (kernel: Kernel) => {
     vfs.kernel = kernel;
     vfs.mount(builder.directory("/proc"), procRoot(vfs, kernel));
+    vfs.mount(builder.directory("/sys"), systemRoot(vfs));
   };
   return { vfs, program, closure, cwd: startDirectory(vfs), files, attach };
 }
@@ -285,11 +287,11 @@ class Builder {
 
   /** /tmp, /dev and a minimal /etc, where the given root has none of its own. */
   standard(options: RootOptions): void {
-    const { vfs } = this;
     const tmp = this.directory("/tmp");
     if (options.root === undefined && tmp.inode instanceof MemoryDirectory) tmp.inode.mode = S_IFDIR | S_ISVTX | 0o777;
     this.directory("/proc");
-    vfs.mount(this.directory("/dev"), this.#devices());
+    this.directory("/sys");
+    this.#devices();
     const { uid, gid, name } = options.user;
     const root = "root:x:0:0:root:/root:/bin/sh\n";
     const user = uid === 0 ? "" : `${name}:x:${uid}:${gid}:${name}:/:/bin/sh\n`;
@@ -304,10 +306,10 @@ class Builder {
     this.#text("/etc/nsswitch.conf", `passwd: files\ngroup: files\nshadow: files\nhosts: ${names}\n`);
   }
 
-  #devices(): Inode {
+  #devices(): void {
     const fileSystem = this.vfs.newFileSystem("devtmpfs", TMPFS_MAGIC, this.vfs.rootFs.maxPages);
     const dev = new MemoryDirectory(fileSystem, 0o755, 0, 0);
-    const at = new Entry("dev", undefined, dev);
+    const at = this.vfs.mount(this.directory("/dev"), dev);
     const device = (name: string, rdev: number) => dev.make(at, name, { mode: S_IFCHR | 0o666, uid: 0, gid: 0, rdev });
     for (const [name, minor] of Object.entries(Minor)) device(name, makeDevice(MEMORY_MAJOR, minor));
     device("tty", TTY_DEVICE);
@@ -321,7 +323,6 @@ class Builder {
     link("stderr", "/proc/self/fd/2");
     dev.make(at, "pts", { mode: S_IFDIR | 0o755, uid: 0, gid: 0 });
     dev.make(at, "shm", { mode: S_IFDIR | S_ISVTX | 0o777, uid: 0, gid: 0 });
-    return dev;
   }
 
   #text(guest: string, text: string): void {

@@ -187,7 +187,7 @@ describe("a directory bound read-write", () => {
 describe("the default root", () => {
   it("holds only the program and what it needs", () => {
     guest = new FileGuest({ program: "/bin/ls" });
-    expect(guest.names("/").sort()).toEqual(["bin", "dev", "etc", "lib", "lib64", "proc", "tmp", "usr"]);
+    expect(guest.names("/").sort()).toEqual(["bin", "dev", "etc", "lib", "lib64", "proc", "sys", "tmp", "usr"]);
     expect(guest.names("/usr/bin")).toEqual(["ls"]);
     expect(guest.names("/usr/lib64")).toEqual(["ld-linux-x86-64.so.2"]);
     expect(guest.names("/lib/x86_64-linux-gnu")).toContain("libc.so.6");
@@ -195,6 +195,15 @@ describe("the default root", () => {
     expect(guest.sys("open", "/etc/shadow", 0, 0)).toBe("ENOENT");
     expect(guest.sys("open", "/bin/ls", 1, 0)).toBe("EACCES");
     expect(guest.names("/tmp")).toEqual([]);
+  });
+
+  it("lists its devices, and the one processor there is", () => {
+    guest = new FileGuest({});
+    const devices = ["console", "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"];
+    expect(guest.names("/dev").sort()).toEqual([...devices, "tty", "urandom", "zero"]);
+    expect(guest.names("/sys/devices/system/cpu")).toContain("cpu0");
+    const file = guest.sys("open", "/sys/devices/system/cpu/online", 0, 0);
+    expect(file).toBeTypeOf("number");
   });
 
   it("never opens special files of the host", () => {

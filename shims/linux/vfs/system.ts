@@ -1,0 +1,33 @@
+/** /sys as far as C libraries and runtimes read it: which processors there are. */
+import type { Inode } from "./inode.ts";
+import { fixedDirectory, type ProcDirectory, ProcText } from "./proc.ts";
+import type { Vfs } from "./vfs.ts";
+
+/** SYSFS_MAGIC (uapi/linux/magic.h). */
+const SYSFS_MAGIC = 0x62656572;
+
+/** The root directory of /sys. */
+export function systemRoot(vfs: Vfs): ProcDirectory {
+  const fs = vfs.newFileSystem("sysfs", SYSFS_MAGIC);
+  const text = (content: string): Inode => new ProcText(fs, () => content);
+  const directory = (files: Readonly<Record<string, Inode>>): ProcDirectory => fixedDirectory(fs, files);
+  const cpu = directory({
+    cpu0: directory({ topology: directory({ core_id: text("0\n"), physical_package_id: text("0\n") }) }),
+    isolated: text("\n"),
+    kernel_max: text("8191\n"),
+    offline: text("\n"),
+    online: text("0\n"),
+    possible: text("0\n"),
+    present: text("0\n"),
+  });
+  const node = directory({ online: text("0\n"), possible: text("0\n") });
+  return directory({
+    block: directory({}),
+    bus: directory({}),
+    class: directory({}),
+    devices: directory({ system: directory({ cpu, node }) }),
+    fs: directory({ cgroup: directory({}) }),
+    kernel: directory({}),
+    module: directory({}),
+  });
+}
