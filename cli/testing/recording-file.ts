@@ -1,6 +1,6 @@
 /** The file of a recording: a header, the guest's files, its trace, and an end with a digest of all before; JSON lines. */
 import { createHash, type Hash, randomUUID } from "node:crypto";
-import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { reason } from "../output.ts";
 import { testError } from "./execute.ts";
 import type { KeptFile } from "./file-store.ts";
@@ -61,8 +61,10 @@ export class RecordingWriter {
   /** @throws UserError when the file cannot be made */
   constructor(path: string) {
     this.#path = path;
-    this.#draft = `${path}.${randomUUID().slice(0, 8)}.part`;
-    this.#fd = this.#try(() => openSync(this.#draft, "wx", 0o666));
+    // A device or a pipe is written to, and never replaced.
+    const special = statSync(path, { throwIfNoEntry: false })?.isFile() === false;
+    this.#draft = special ? path : `${path}.${randomUUID().slice(0, 8)}.part`;
+    this.#fd = this.#try(() => openSync(this.#draft, special ? "w" : "wx", 0o666));
   }
 
   /** To be called once, before any step. */
@@ -83,7 +85,7 @@ export class RecordingWriter {
     this.#open = false;
     this.#try(() => {
       closeSync(this.#fd);
-      renameSync(this.#draft, this.#path);
+      if (this.#draft !== this.#path) renameSync(this.#draft, this.#path);
     });
   }
 
@@ -92,7 +94,7 @@ export class RecordingWriter {
     if (!this.#open) return;
     this.#open = false;
     closeSync(this.#fd);
-    rmSync(this.#draft, { force: true });
+    if (this.#draft !== this.#path) rmSync(this.#draft, { force: true });
   }
 
   #line(value: object): void {

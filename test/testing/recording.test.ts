@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -149,6 +150,16 @@ describe("recording", () => {
     expect([done.status, done.out]).toEqual([125, ""]);
     expect(done.err).toContain(`shimbed: cannot record with ${words[0]}`);
     expect(existsSync(join(folder, "never.rec"))).toBe(false);
+  });
+
+  it.skipIf(!existsSync("/dev/full"))("writes to a device without replacing it", () => {
+    const done = shimbed(folder, ["record", "-o", "/dev/full", GUEST]);
+    expect(done).toMatchObject({
+      status: 125,
+      err: "shimbed: cannot write the recording /dev/full: no space left on the device\n",
+    });
+    expect(statSync("/dev/full").isCharacterDevice()).toBe(true);
+    expect(shimbed(folder, ["record", "-o", ".", GUEST]).err).toContain("it is a directory");
   });
 
   it("keeps what was there when the disk is full", () => {
