@@ -56,6 +56,8 @@ $SIG{CHLD} = sub { print "child\\n" }; if (!fork()) { exit 0 } wait; $SIG{ALRM} 
 interface Program {
   readonly command: readonly [string, ...string[]];
   readonly file?: { readonly name: string; readonly text: string };
+  /** What else of the machine it runs. */
+  readonly needs?: readonly string[];
 }
 const PROGRAMS: readonly Program[] = [
   { command: ["/bin/bash", "script.sh"], file: { name: "script.sh", text: BASH } },
@@ -63,10 +65,13 @@ const PROGRAMS: readonly Program[] = [
   { command: ["/bin/busybox", "sh", "plain.sh"], file: { name: "plain.sh", text: SHELL } },
   { command: ["/usr/bin/python3", "p.py"], file: { name: "p.py", text: PYTHON } },
   { command: ["/usr/bin/perl", "p.pl"], file: { name: "p.pl", text: PERL } },
-  { command: ["/bin/sh", "-c", "tar --sort=name -cf - -C /etc passwd group services | xz | sha256sum"] },
+  {
+    command: ["/bin/sh", "-c", "tar --sort=name -cf - -C /etc passwd group | xz | sha256sum"],
+    needs: ["/bin/tar", "/usr/bin/xz"],
+  },
 ];
 
-const usable = PROGRAMS.filter(({ command: [file] }) => existsSync(file));
+const usable = PROGRAMS.filter(({ command: [file], needs = [] }) => [file, ...needs].every((path) => existsSync(path)));
 
 describe.skipIf(noNative)("this machine's programs", () => {
   test.each(usable)("$command", ({ command, file }) => {
