@@ -144,6 +144,9 @@ async function bundle(dist) {
   for (const name of onDemand) if (inFirst.has(name)) common.add(name);
   inFirst = await inputs(first([]));
 
+  const stray = [...inFirst].find((name) => name.startsWith("shims/optee/"));
+  if (stray !== undefined) throw new Error(`${stray} would be loaded with every command: import() what imports it`);
+
   const shared = new Set();
   const sharing = {
     name: "sharing",

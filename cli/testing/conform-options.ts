@@ -3,7 +3,7 @@ import { Argument, type Command, Option } from "commander";
 import { type CommandContext, collecting } from "../guest-options.ts";
 import { parseCount, parseSeconds } from "../options.ts";
 import type { ConformOptions } from "./conform.ts";
-import { arches } from "./conform-suite.ts";
+import { arches } from "./conform-arch.ts";
 
 const CONFORM_HELP = `
 Each probe runs in a machine or process of its own and prints "ok NAME" or what it got and what it expected. What a provider's

@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import os from "node:os";
-import { type Arch, arches, type Probe } from "./conform-suite.ts";
+import { type Arch, arches } from "./conform-arch.ts";
+import type { Probe } from "./conform-suite.ts";
 import { testError } from "./execute.ts";
 
 /** A command with `{exe}` in it, and maybe `{arch}`; the probe's name goes behind it. */

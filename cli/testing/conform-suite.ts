@@ -1,11 +1,9 @@
 /** The conformance suite as data: its guests, their probes, what the native kernel made of them, and what is known to fail where. */
 import { readFileSync } from "node:fs";
 import { fixturesDirectory } from "../shipped.ts";
+import { type Arch, arches } from "./conform-arch.ts";
 import { taProbeNames } from "./conform-ta.ts";
 import { testError } from "./execute.ts";
-
-export const arches = ["x86_64", "i386"] as const;
-export type Arch = (typeof arches)[number];
 
 /** One probe on one word size. */
 export interface Probe {

@@ -3,7 +3,8 @@ import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { reason } from "../output.ts";
 import type { SystemResults } from "./conform.ts";
-import { arches, type Suite } from "./conform-suite.ts";
+import { arches } from "./conform-arch.ts";
+import type { Suite } from "./conform-suite.ts";
 import { testError } from "./execute.ts";
 
 type Results = SystemResults["results"];
