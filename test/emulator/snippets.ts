@@ -88,7 +88,8 @@ export function snippet(random: (below: number) => number, bits: Bits): Snippet 
   };
 }
 
-const localDescriptor = (base_addr: number, limit: number, kind: Partial<UserDesc> = {}): UserDesc => ({
+/** A present, writable, byte-granular 32-bit data segment, but for what `kind` says. */
+export const localDescriptor = (base_addr: number, limit: number, kind: Partial<UserDesc> = {}): UserDesc => ({
   entry_number: 0,
   base_addr,
   limit,

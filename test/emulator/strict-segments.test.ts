@@ -4,7 +4,15 @@ import { Reg } from "../../emulator/cpu.ts";
 import { toDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
 import { compare, leaves } from "./deviations.ts";
 import { CODE, close, DATA, type Guest, guestOf, runGuest } from "./guest.ts";
-import { nativeRunner, numbers, runNatively, type Snippet, SnippetGuest, segmentSnippet } from "./snippets.ts";
+import {
+  localDescriptor,
+  nativeRunner,
+  numbers,
+  runNatively,
+  type Snippet,
+  SnippetGuest,
+  segmentSnippet,
+} from "./snippets.ts";
 
 const open: Guest[] = [];
 function guest(source: string, strictSegments = true): Guest {
@@ -17,20 +25,7 @@ afterEach(() => {
 });
 
 function setTls(g: Guest, limit: number, kind: Partial<UserDesc> = {}): void {
-  const desc: UserDesc = {
-    entry_number: 12,
-    base_addr: DATA,
-    limit,
-    seg_32bit: true,
-    contents: 0,
-    read_exec_only: false,
-    limit_in_pages: false,
-    seg_not_present: false,
-    useable: true,
-    lm: false,
-    ...kind,
-  };
-  g.cpu.privileged.setGdtEntry(12, toDescriptor(desc));
+  g.cpu.privileged.setGdtEntry(12, toDescriptor(localDescriptor(DATA, limit, kind)));
 }
 const load = "mov eax, 0x63; mov gs, eax;";
 const AT = CODE + 7;
