@@ -188,7 +188,8 @@ export function loadProgram(options: LoadOptions): Loaded {
   } catch (error) {
     space.close();
     if (error instanceof MemoryFault) {
-      throw new ElfError(`cannot run ${image.name}: there is no memory for its first pages`, "EINVAL", true);
+      const why = "its first pages cannot be filled: the file ends before they do (is it cut short?), or memory is out";
+      throw new ElfError(`cannot run ${image.name}: ${why}`, "EINVAL", true);
     }
     throw error;
   }
