@@ -185,6 +185,8 @@ function newProcess(task: Task, pid: number, { flags, exitSignal }: CloneRequest
   process.personality = from.personality;
   process.dumpable = from.dumpable;
   process.noNewPrivs = from.noNewPrivs;
+  process.oomScoreAdj = from.oomScoreAdj;
+  process.oomScoreAdjMin = from.oomScoreAdjMin;
   process.membarriers = from.membarriers;
   process.nice = from.nice;
   process.prctl = { ...from.prctl, subreaper: false };

@@ -195,6 +195,9 @@ export class Process {
   personality = 0;
   dumpable = true;
   noNewPrivs = false;
+  /** /proc/pid/oom_score_adj, and the lowest value that it may get without being root. */
+  oomScoreAdj = 0;
+  oomScoreAdjMin = 0;
   /** MEMBARRIER_CMD_REGISTER_* it has given. */
   membarriers = 0;
   nice = 0;

@@ -115,9 +115,9 @@ export class ProcessDirectories {
       [
         "oom_score_adj",
         text(
-          () => "0\n",
+          () => `${process.oomScoreAdj}\n`,
           0o644,
-          () => 0,
+          (given) => setOomScoreAdj(process, given),
         ),
       ],
       ["personality", text(() => `${process.personality.toString(16).padStart(8, "0")}\n`, 0o400)],
@@ -193,6 +193,20 @@ function shownPath(process: Process, entry: Entry | undefined): string {
 function rename(task: Task | undefined, given: string): number {
   if (!task) return -Errno.ESRCH;
   task.comm = given.replace(/\n.*$/s, "").slice(0, 15);
+  return 0;
+}
+
+const OOM_SCORE_ADJ_LIMIT = 1000;
+
+/** oom_score_adj_write: only root goes below what root has set. */
+function setOomScoreAdj(process: Process, given: string): number {
+  const text = given.trim();
+  const value = /^[+-]?[0-9]+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(Math.abs(value) <= OOM_SCORE_ADJ_LIMIT)) return -Errno.EINVAL;
+  const superuser = process.kernel.current?.process.cred.superuser === true;
+  if (value < process.oomScoreAdjMin && !superuser) return -Errno.EACCES;
+  process.oomScoreAdj = value;
+  if (superuser) process.oomScoreAdjMin = value;
   return 0;
 }
 
