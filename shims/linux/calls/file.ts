@@ -9,7 +9,17 @@ import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { contextOf, fileCall, openFileOf, pathArgument } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_APPEND, S_IFIFO, S_IFSOCK, W_OK } from "../vfs/flags.ts";
+import {
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_INSERT_RANGE,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_UNSHARE_RANGE,
+  FALLOC_FL_ZERO_RANGE,
+  S_IFIFO,
+  S_IFSOCK,
+  W_OK,
+} from "../vfs/flags.ts";
 import { demand, type Entry, FileInode } from "../vfs/inode.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { Plain, type Span } from "../vfs/span.ts";
@@ -169,20 +179,38 @@ const ftruncate = fileCall((task, descriptor, length) => {
   return resize(task, file.entry, file.file, length);
 });
 
+/** One of them at a time, or none for plain allocation (uapi/linux/falloc.h, FALLOC_FL_MODE_MASK). */
+const ALLOCATIONS: readonly number[] = [
+  0,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_ZERO_RANGE,
+  FALLOC_FL_INSERT_RANGE,
+  FALLOC_FL_UNSHARE_RANGE,
+];
+
 const fallocate = fileCall((task, descriptor, mode, offset, length) => {
   const file = openFileOf(task, descriptor);
   if (file instanceof PathOpen) fail(Errno.EBADF, "O_PATH");
   if (offset < 0 || length <= 0) fail(Errno.EINVAL, "a negative offset or no length");
-  if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE)) fail(Errno.EOPNOTSUPP, "only KEEP_SIZE and PUNCH_HOLE");
-  if (mode === FALLOC_FL_PUNCH_HOLE) fail(Errno.EOPNOTSUPP, "PUNCH_HOLE needs KEEP_SIZE");
+  const keeps = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
+  const kind = mode & ~FALLOC_FL_KEEP_SIZE;
+  if (!ALLOCATIONS.includes(kind)) fail(Errno.EOPNOTSUPP, "unknown flags, or ones that exclude each other");
+  const moves = kind === FALLOC_FL_COLLAPSE_RANGE || kind === FALLOC_FL_INSERT_RANGE;
+  if (kind === FALLOC_FL_PUNCH_HOLE && !keeps) fail(Errno.EOPNOTSUPP, "PUNCH_HOLE needs KEEP_SIZE");
+  if (moves && keeps) fail(Errno.EOPNOTSUPP, "what moves bytes changes the size");
   if (!file.writable) fail(Errno.EBADF, "not open for writing");
-  if (mode & FALLOC_FL_PUNCH_HOLE && file.flags & O_APPEND) fail(Errno.EPERM, "an append-only descriptor");
   const { inode } = file;
   if (inode.kind === S_IFIFO) fail(Errno.ESPIPE);
   if (inode.isDirectory) fail(Errno.EISDIR);
   if (!(file instanceof RegularOpen)) return fail(Errno.ENODEV, "only regular files");
   if (offset + length >= MAX_SIZE) fail(Errno.EFBIG);
-  if (offset + length > task.process.limits.soft(Resource.RLIMIT_FSIZE)) {
+  if (kind === FALLOC_FL_UNSHARE_RANGE) fail(Errno.EOPNOTSUPP, "files share no blocks");
+  file.file.refresh();
+  if (moves) checkMove(file.file, kind, offset, length);
+  const grown = kind === FALLOC_FL_INSERT_RANGE ? inode.size + length : offset + length;
+  const grows = !keeps && kind !== FALLOC_FL_COLLAPSE_RANGE && grown > inode.size;
+  if (grows && grown > task.process.limits.soft(Resource.RLIMIT_FSIZE)) {
     task.kernel.signals.send(task, SIGXFSZ);
     fail(Errno.EFBIG, "RLIMIT_FSIZE is reached");
   }
@@ -190,6 +218,14 @@ const fallocate = fileCall((task, descriptor, mode, offset, length) => {
   report(file.entry, IN_MODIFY);
   return 0;
 });
+
+/** Bytes are cut out and put in by whole blocks, and within the file (ext4_collapse_range, ext4_insert_range). */
+function checkMove(file: FileInode, kind: number, offset: number, length: number): void {
+  if (!file.fs.extents) fail(Errno.EOPNOTSUPP, `${file.fs.type} moves no bytes within a file`);
+  if (offset % file.blockSize !== 0 || length % file.blockSize !== 0) fail(Errno.EINVAL, "not at a block's edge");
+  const inside = kind === FALLOC_FL_COLLAPSE_RANGE ? offset + length < file.size : offset < file.size;
+  if (!inside) fail(Errno.EINVAL, "not within the file");
+}
 
 const fsync = fileCall((task, descriptor) => {
   const file = openFileOf(task, descriptor);
@@ -256,7 +292,8 @@ export const fileCalls: readonly Row[] = [
   row("ftruncate64", { i386: 194 }, [fd, loff], ftruncate, o),
   row("fallocate", { x86_64: 285, i386: 324 }, [fd, fallocateMode, loff, loff], fallocate, {
     ...o,
-    support: "only KEEP_SIZE and PUNCH_HOLE, as tmpfs; in files bound read-write nothing is reserved",
+    support:
+      "as on ext4, in /dev/shm and on memfds as on tmpfs (KEEP_SIZE and PUNCH_HOLE only); in files bound read-write nothing is reserved",
   }),
   row("fsync", { x86_64: 74, i386: 118 }, [fd], fsync, o),
   row("fdatasync", { x86_64: 75, i386: 148 }, [fd], fsync, o),

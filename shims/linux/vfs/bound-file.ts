@@ -1,12 +1,20 @@
 import fs from "node:fs";
 import { Errno } from "../errno.ts";
 import { fail, hostErrno, onHost, VfsError } from "./error.ts";
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, PAGE, S_IFREG } from "./flags.ts";
+import {
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_INSERT_RANGE,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  PAGE,
+  S_IFREG,
+} from "./flags.ts";
 import { type HostIdentity, hostSeconds, openVerified, withHandle } from "./host-path.ts";
 import { type Entry, FileInode, type FileSystem } from "./inode.ts";
 
-/** A hole is written as zeros, so many at a time. */
-const ZEROS = 1 << 20;
+/** Holes are written as zeros, and ranges are moved, so many bytes at a time. */
+const CHUNK = 1 << 20;
 
 interface PathSource extends FileSystem {
   path(entry: Entry): string;
@@ -101,14 +109,44 @@ export class BoundFile extends FileInode {
   allocate(mode: number, offset: number, length: number): void {
     this.refresh();
     const end = offset + length;
-    if (mode & FALLOC_FL_PUNCH_HOLE) {
-      const zeros = new Uint8Array(Math.min(length, ZEROS));
-      for (let at = offset; at < Math.min(end, this.#size); at += zeros.length) {
-        const put = this.write(zeros.subarray(0, Math.min(end, this.#size) - at), at);
-        if (put < 0) fail(-put);
+    const keeps = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
+    switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+      case FALLOC_FL_COLLAPSE_RANGE:
+        this.#move(end, this.#size, offset);
+        this.truncate(this.#size - length);
+        return;
+      case FALLOC_FL_INSERT_RANGE: {
+        const before = this.#size;
+        this.truncate(before + length);
+        this.#move(offset, before, end);
+        this.#zero(offset, end);
+        return;
       }
-    } else if (!(mode & FALLOC_FL_KEEP_SIZE) && end > this.#size) {
-      this.truncate(end);
+      case FALLOC_FL_PUNCH_HOLE:
+      case FALLOC_FL_ZERO_RANGE:
+        this.#zero(offset, Math.min(end, this.#size));
+    }
+    if (!keeps && end > this.#size) this.truncate(end);
+  }
+
+  /** Writes what lies from `from` to `end` at `to`, from the side where nothing is lost. */
+  #move(from: number, end: number, to: number): void {
+    const buffer = new Uint8Array(CHUNK);
+    for (let done = 0; done < end - from; ) {
+      const piece = buffer.subarray(0, Math.min(CHUNK, end - from - done));
+      const at = to < from ? done : end - from - done - piece.length;
+      const got = this.read(piece, from + at);
+      const put = got < 0 ? got : this.write(piece.subarray(0, got), to + at);
+      if (put < 0) fail(-put);
+      done += piece.length;
+    }
+  }
+
+  #zero(offset: number, end: number): void {
+    const zeros = new Uint8Array(Math.min(Math.max(end - offset, 0), CHUNK));
+    for (let at = offset; at < end; at += zeros.length) {
+      const put = this.write(zeros.subarray(0, end - at), at);
+      if (put < 0) fail(-put);
     }
   }
 

@@ -30,6 +30,7 @@ export class BoundTree extends FileSystem {
   constructor(host: VfsHost, dev: number, rootPath: string) {
     // EXT4_SUPER_MAGIC: what most hosts have, and what programs take for an ordinary disk.
     super(host, dev, "ext4", 0xef53);
+    this.extents = true;
     this.rootPath = rootPath;
     const stat = onHost(() => fs.lstatSync(hostPath(rootPath), { bigint: true }));
     this.root = this.inode(rootPath, stat);

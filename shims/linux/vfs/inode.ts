@@ -73,6 +73,8 @@ export class FileSystem {
   /** statfs(2) f_type. */
   readonly magic: number;
   readonly maxPages: number;
+  /** Its files can do what ext4's can: fallocate(2) zeroes, cuts out and puts in ranges. */
+  extents = false;
   pages = 0;
   inodes = 0;
   #nextIno = 1;

@@ -5,8 +5,11 @@ import {
   F_SEAL_GROW,
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_INSERT_RANGE,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
   PAGE,
   S_IFREG,
 } from "./flags.ts";
@@ -28,6 +31,8 @@ export interface LowerContent {
 export class MemoryFile extends FileInode {
   readonly #pages = new Map<number, Uint8Array>();
   readonly #frames = new Map<number, number>();
+  /** Pages that were allocated and not written yet. */
+  readonly #reserved = new Set<number>();
   #lower: LowerContent | undefined;
   /** Content of the host counts up to here; shrinks with truncate and never grows again. */
   #lowerSize: number;
@@ -45,7 +50,7 @@ export class MemoryFile extends FileInode {
   }
 
   override get blocks(): number {
-    return (this.#pages.size + Math.ceil(this.#lowerSize / PAGE)) * (PAGE / 512);
+    return (this.#pages.size + this.#reserved.size + Math.ceil(this.#lowerSize / PAGE)) * (PAGE / 512);
   }
 
   override opening(): void {
@@ -116,6 +121,7 @@ export class MemoryFile extends FileInode {
     if (size < this.#size) this.#clear(size, this.#size, true);
     else this.#clearTail();
     const shrinks = size < this.#size;
+    if (shrinks) this.#giveBack(Math.ceil(size / PAGE), Number.POSITIVE_INFINITY);
     this.#size = size;
     if (shrinks && this.#frames.size > 0) this.#unmapBehind(size);
     this.modified();
@@ -143,20 +149,57 @@ export class MemoryFile extends FileInode {
 
   allocate(mode: number, offset: number, length: number): void {
     const end = offset + length;
-    if (mode & FALLOC_FL_PUNCH_HOLE) {
-      if (mode !== (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) fail(Errno.EOPNOTSUPP);
-      if (this.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) fail(Errno.EPERM, "sealed against writing");
-      this.#clear(offset, Math.min(end, this.#size), false);
-    } else {
-      if (mode & ~FALLOC_FL_KEEP_SIZE) fail(Errno.EOPNOTSUPP, "only KEEP_SIZE and PUNCH_HOLE");
-      if (this.fs.maxPages > 0 && Math.ceil(length / PAGE) > this.fs.maxPages - this.fs.pages) fail(Errno.ENOSPC);
-      if (end > this.#size && !(mode & FALLOC_FL_KEEP_SIZE)) {
-        if (this.seals & F_SEAL_GROW) fail(Errno.EPERM, "sealed against growing");
+    const keeps = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
+    const kind = mode & ~FALLOC_FL_KEEP_SIZE;
+    if (kind === FALLOC_FL_ZERO_RANGE && !this.fs.extents) fail(Errno.EOPNOTSUPP, "only KEEP_SIZE and PUNCH_HOLE");
+    if (kind !== 0 && this.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) fail(Errno.EPERM, "sealed against writing");
+    if (kind === 0 && end > this.#size && this.seals & F_SEAL_GROW) fail(Errno.EPERM, "sealed against growing");
+    if (kind === FALLOC_FL_COLLAPSE_RANGE) this.#shift(offset, end, -length);
+    else if (kind === FALLOC_FL_INSERT_RANGE) this.#shift(offset, offset, length);
+    else {
+      const holds = Math.min(end, this.#size);
+      if (kind !== 0 && offset < holds) this.#clear(offset, holds, false);
+      if (kind === FALLOC_FL_PUNCH_HOLE) this.#giveBack(Math.ceil(offset / PAGE), Math.floor(end / PAGE));
+      else this.#reserve(Math.floor(offset / PAGE), Math.ceil(end / PAGE));
+      if (kind !== FALLOC_FL_PUNCH_HOLE && !keeps && end > this.#size) {
         this.#clearTail();
         this.#size = end;
       }
     }
     this.modified();
+  }
+
+  /** Pages of a range count as used before they are written. */
+  #reserve(first: number, last: number): void {
+    const { maxPages, pages } = this.fs;
+    if (maxPages > 0 && last - first > maxPages - pages) fail(Errno.ENOSPC);
+    for (let index = first; index < last; index++) {
+      if (this.#pages.has(index) || index * PAGE < this.#lowerSize || this.#reserved.has(index)) continue;
+      if (!this.fs.takePages(1)) fail(Errno.ENOSPC);
+      this.#reserved.add(index);
+    }
+  }
+
+  #giveBack(first: number, last: number): void {
+    for (const index of this.#reserved) {
+      if (index < first || index >= last) continue;
+      this.#reserved.delete(index);
+      this.fs.takePages(-1);
+    }
+  }
+
+  /** Cuts the file at `at` and goes on with what lay from `from` on, `by` bytes further on than it was; all at pages' edges. */
+  #shift(at: number, from: number, by: number): void {
+    const size = this.#size + by;
+    this.#ownPages(from, this.#size);
+    const moved: [number, Uint8Array][] = [];
+    for (const [index, page] of this.#pages) if (index * PAGE >= from) moved.push([index + by / PAGE, page.slice()]);
+    this.truncate(at);
+    for (const [index, page] of moved) {
+      this.#pages.set(index, page);
+      this.fs.takePages(1);
+    }
+    this.#size = size;
   }
 
   nextExtent(position: number, hole: boolean): number {
@@ -179,7 +222,7 @@ export class MemoryFile extends FileInode {
     if (known !== undefined) return known;
     const old = this.#pages.get(index);
     const { frames } = this.fs.host;
-    if (!old && !this.fs.takePages(1)) return -1;
+    if (!old && !this.#takePage(index)) return -1;
     const frame = frames.allocate();
     if (frame === 0) return 0;
     const bytes = frames.bytes(frame);
@@ -197,7 +240,8 @@ export class MemoryFile extends FileInode {
 
   override evict(): void {
     for (const frame of this.#frames.values()) this.fs.host.frames.release(frame);
-    this.fs.takePages(-this.#pages.size);
+    this.fs.takePages(-this.#pages.size - this.#reserved.size);
+    this.#reserved.clear();
     this.#frames.clear();
     this.#pages.clear();
     this.#lower = undefined;
@@ -217,8 +261,12 @@ export class MemoryFile extends FileInode {
     if (frame !== undefined) this.fs.host.frames.beforeWrite(frame);
   }
 
+  #takePage(index: number): boolean {
+    return this.#reserved.delete(index) || this.fs.takePages(1);
+  }
+
   #newPage(index: number, wholeFollows: boolean): Uint8Array | number {
-    if (!this.fs.takePages(1)) return -Errno.ENOSPC;
+    if (!this.#takePage(index)) return -Errno.ENOSPC;
     const page = new Uint8Array(PAGE);
     if (!wholeFollows) {
       const got = this.#fill(page, index);

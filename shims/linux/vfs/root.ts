@@ -207,10 +207,9 @@ class Builder {
     if (bind.writable) {
       inode = new BoundTree(this.vfs.host, this.vfs.newDevice(), real).root;
     } else {
-      const layer = new LowerLayer(
-        this.vfs.newFileSystem("overlay", TMPFS_MAGIC, this.vfs.rootFs.maxPages),
-        this.#lowerOptions,
-      );
+      const overlay = this.vfs.newFileSystem("overlay", TMPFS_MAGIC, this.vfs.rootFs.maxPages);
+      overlay.extents = true;
+      const layer = new LowerLayer(overlay, this.#lowerOptions);
       this.vfs.onClose(() => layer.close());
       inode = layer.inode(real);
     }

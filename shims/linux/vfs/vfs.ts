@@ -91,6 +91,8 @@ export class Vfs {
   readonly #recordLocks = new WeakMap<Inode, LockList>();
   readonly #fileLocks = new WeakMap<Inode, LockList>();
   readonly #anonymous: FileSystem;
+  /** Where memfds live (the kernel's own mount of tmpfs). */
+  readonly #memoryFiles: FileSystem;
   readonly #mounts: Entry[] = [];
   /** Files nothing but a mapping may still need. */
   readonly #orphans = new Set<FileInode>();
@@ -117,6 +119,8 @@ export class Vfs {
       shrunk: (file, size) => this.#shrunk(file, size),
     };
     this.rootFs = this.newFileSystem("tmpfs", TMPFS_MAGIC, MEMORY_PAGES);
+    this.rootFs.extents = true;
+    this.#memoryFiles = this.newFileSystem("tmpfs", TMPFS_MAGIC, MEMORY_PAGES);
     this.#anonymous = this.newFileSystem("pipefs", PIPEFS_MAGIC);
     this.root = new Entry("", undefined, rootDirectory(this.rootFs));
     this.#mounts.push(this.root);
@@ -217,7 +221,7 @@ export class Vfs {
 
   /** memfd_create(2). */
   newMemoryFile(name: string, creds: Credentials, mode: number, sealable: boolean): RegularOpen {
-    const inode = new MemoryFile(this.rootFs, S_IFREG | mode, creds.uid, creds.gid);
+    const inode = new MemoryFile(this.#memoryFiles, S_IFREG | mode, creds.uid, creds.gid);
     inode.nlink = 0;
     inode.seals = sealable ? 0 : F_SEAL_SEAL;
     return new RegularOpen(this.anonymousEntry(inode, `/memfd:${name} (deleted)`), inode, O_RDWR);
