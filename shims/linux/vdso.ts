@@ -1,8 +1,10 @@
 /** The vDSO: code the kernel maps into every process, one page for all of them (vdso(7)). */
+import { Reg } from "../../emulator/cpu.ts";
 import type { AddressSpace, Backing } from "../../emulator/memory.ts";
 import type { PhysicalMemory } from "../../emulator/physical-memory.ts";
 import type { Abi } from "./abi.ts";
 import type { Mm } from "./mm.ts";
+import type { Task } from "./task.ts";
 import { vdsoImages } from "./vdso-images.ts";
 
 const PAGE = 4096;
@@ -42,6 +44,20 @@ export class Vdso {
     mm.vdsoLanding = vdso + landing;
     mm.vdsoSigreturn = vdso + sigreturn;
     mm.vdsoRtSigreturn = vdso + rtSigreturn;
+  }
+
+  /** Whether a mapping shows the vDSO itself. */
+  holds(backing: Backing | undefined): boolean {
+    return backing !== undefined && [...this.#backings.values()].includes(backing);
+  }
+
+  /** mremap has moved it, and with it what the kernel refers to. The caller may be on its way back into it (vdso_mremap). */
+  moved(task: Task, to: number): void {
+    const { mm } = task.process;
+    const { landing } = vdsoImages[mm.abi.name];
+    const returns = landing !== 0 && task.cpu.reg(Reg.rip) === mm.vdsoLanding;
+    this.note(mm, to);
+    if (returns) task.cpu.setReg(Reg.rip, mm.vdsoLanding);
   }
 
   #backing(abi: Abi): Backing {

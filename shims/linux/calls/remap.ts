@@ -44,6 +44,8 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
     return at;
   }
   if (grows && at + oldLength > region.end) return task.fail(Errno.EFAULT, "the range is not one mapping");
+  const isVdso = task.kernel.vdso.holds(region.backing);
+  if (grows && isVdso) return task.fail(Errno.EFAULT, "the vDSO does not grow");
   if (overLimit(task, keep ? newLength : Math.max(0, newLength - oldLength))) {
     return task.fail(Errno.ENOMEM, "RLIMIT_AS is reached");
   }
@@ -65,6 +67,7 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
   const moved = Math.min(oldLength, newLength);
   space.move(at, moved, to);
   mm.forkAdvice.move(at, moved, to);
+  if (isVdso) task.kernel.vdso.moved(task, to);
   if (newLength > moved) space.map(to + moved, newLength - moved, region.prot, optionsOf(region, at + moved));
   for (const old of kept) {
     const start = Math.max(old.start, at);

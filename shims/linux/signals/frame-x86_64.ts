@@ -69,9 +69,11 @@ export const pushWideFrame: FrameForm = {
     const { cpu, memory, signals } = task;
     const { frame } = place;
     const { frame: bytes, view } = task.kernel.signals.state.scratch;
+    // Not the CPU's own: a CS that it refuses is in the frame only.
+    const wide = interrupted.cs === wideCodeSelector;
     bytes.fill(0);
     setWide(view, 0, interrupted.action.restorer);
-    view.setUint32(At.ucFlags, UC_SIGCONTEXT_SS | (cpu.wide ? UC_STRICT_RESTORE_SS : 0), true);
+    view.setUint32(At.ucFlags, UC_SIGCONTEXT_SS | (wide ? UC_STRICT_RESTORE_SS : 0), true);
     setWide(view, At.stack, signals.alt.start);
     view.setUint32(At.stack + 8, signals.alt.flags, true);
     setWide(view, At.stack + 16, signals.alt.size);
@@ -151,6 +153,8 @@ export function popWideFrame(task: Task, targets: FrameTargets): Returned {
       by = loadSelectors(task, { cs, ss }, "rt_sigreturn");
     }
     if (by === "denied") return { frame, good: false };
+    // IRET leaves of it what code of 32 bits can see.
+    if (by === undefined && cs !== wideCodeSelector) words[2 * Reg.rsp + 1] = 0;
     const fpu = view.getUint32(c + Context.fpstate, true) + view.getUint32(c + Context.fpstate + 4, true) * TWO_32;
     if (!restoreFpu(task, fpu, false)) return { frame, good: false };
     const s = At.stack;

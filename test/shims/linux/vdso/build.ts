@@ -10,9 +10,15 @@ interface Function {
   readonly names: readonly string[];
   readonly version: string;
   readonly source: string;
-  /** Call frame information: [offset of the code after which it holds, bytes from the stack pointer to the caller's]. */
-  readonly frames?: readonly (readonly [number, number])[];
+  /**
+   * Call frame information: [bytes of code after which it holds (below 0: counted from the end), bytes from the stack pointer to
+   * the caller's, the register that was pushed or popped there].
+   */
+  readonly frames?: readonly (readonly [number, number, number])[];
 }
+
+/** Registers of i386 as DWARF numbers them. */
+const Dwarf = { ecx: 1, edx: 2, ebx: 3, ebp: 5 } as const;
 
 const both = (name: string): string[] => [`__vdso_${name}`, name];
 const wide = (name: string, number: number): Function => ({
@@ -29,7 +35,10 @@ const narrow = (name: string, number: number, args: number): Function => ({
     `mov eax, ${number}`,
     "int 0x80; pop ebx; ret",
   ].join("; "),
-  frames: [[1, 8]],
+  frames: [
+    [1, 8, Dwarf.ebx],
+    [-1, 4, Dwarf.ebx],
+  ],
 });
 
 /** What each machine has, in the order of its addresses (arch/x86/entry/vdso). */
@@ -48,12 +57,12 @@ const FUNCTIONS = {
       // sysenter returns behind the `int 0x80`, and a call that is to be made again goes through it.
       source: "push ecx; push edx; push ebp; mov ebp, esp; sysenter; int 0x80; pop ebp; pop edx; pop ecx; ret",
       frames: [
-        [1, 8],
-        [2, 12],
-        [3, 16],
-        [10, 12],
-        [11, 8],
-        [12, 4],
+        [1, 8, Dwarf.ecx],
+        [2, 12, Dwarf.edx],
+        [3, 16, Dwarf.ebp],
+        [10, 12, Dwarf.ebp],
+        [11, 8, Dwarf.edx],
+        [12, 4, Dwarf.ecx],
       ],
     },
     // Debuggers and unwinders know these two by their bytes.
@@ -145,9 +154,15 @@ function unwindTables(functions: readonly { at: number; size: number; of: Functi
     places.push(frame.at);
     const rules: number[] = [];
     let passed = 0;
-    for (const [offset, depth] of of.frames ?? []) {
-      rules.push(0x40 | (offset - passed), 0x0e, depth);
-      passed = offset;
+    let deep = 4;
+    for (const [offset, depth, register] of of.frames ?? []) {
+      const place = offset < 0 ? size + offset : offset;
+      // DW_CFA_advance_loc, DW_CFA_def_cfa_offset, then DW_CFA_offset in units of 4 or DW_CFA_restore.
+      rules.push(0x40 | (place - passed), 0x0e, depth);
+      if (depth > deep) rules.push(0x80 | register, depth / 4);
+      else rules.push(0xc0 | register);
+      passed = place;
+      deep = depth;
     }
     while ((rules.length + 1) % 4 !== 0) rules.push(0);
     frame.u32(4 + 8 + 1 + rules.length);
