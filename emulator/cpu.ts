@@ -56,7 +56,10 @@ const wordsPerSegment = 24 / 4;
 const fsBaseQuad = (184 + 24 * segmentNumbers.fs + 8) / 8;
 const gsBaseQuad = (184 + 24 * segmentNumbers.gs + 8) / 8;
 
-/** Registers, segments with their hidden parts, TLS descriptors, x87 and SSE of one guest thread. */
+/** Bytes of an XSAVE image with x87, SSE and AVX state. */
+const xsaveSize = 832;
+
+/** Registers, segments with their hidden parts, TLS descriptors, x87, SSE and AVX of one guest thread. */
 export interface CpuContext {
   readonly bytes: Uint8Array;
 }
@@ -306,5 +309,20 @@ export class Cpu {
   /** Loads such an image; false, with nothing changed, when MXCSR has reserved bits (#GP on hardware). */
   fxrstor(image: Uint8Array): boolean {
     return this.#engine.fxrstor(image);
+  }
+  /**
+   * x87, SSE and AVX state as XSAVE with all bits set in EDX:EAX leaves it, in the standard layout (SDM vol. 1, 13.4): 832
+   * bytes, the upper halves of the YMM registers at 576. XSTATE_BV has a bit for each part that is not as after a reset.
+   */
+  xsave(image: Uint8Array = new Uint8Array(xsaveSize)): Uint8Array {
+    this.#engine.xsave(image);
+    return image;
+  }
+  /**
+   * Loads such an image, in the standard or the compacted layout, as XRSTOR does: parts that XSTATE_BV leaves out as after
+   * a reset. False, with nothing changed, where that raises #GP: for reserved bits in MXCSR or the header.
+   */
+  xrstor(image: Uint8Array): boolean {
+    return this.#engine.xrstor(image);
   }
 }

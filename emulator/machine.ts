@@ -1,11 +1,19 @@
 import { Cpu, type CpuContext } from "./cpu.ts";
 import { type GdtLayout, initialGdt } from "./descriptors.ts";
-import { TestbedError } from "./errors.ts";
+import { TestbedError, UserError } from "./errors.ts";
 import { AddressSpace } from "./memory.ts";
 import { loadNative, type NativeAddon, type NativeEngine } from "./native.ts";
 import { PhysicalMemory } from "./physical-memory.ts";
 
+/**
+ * Processors a guest can be shown, by the psABI's names: x86-64-v2, or with AVX, AVX2, FMA, F16C, BMI1, BMI2, LZCNT and XSAVE,
+ * which the host's processor carries out.
+ */
+export type Processor = "x86-64-v2" | "x86-64-v3";
+
 export interface MachineOptions {
+  /** x86-64-v2 when left out. */
+  processor?: Processor;
   /** Most guest memory in use at once, in bytes. What is over is refused as a kernel out of memory does. */
   maxMemory?: number;
   /** CR4.FSGSBASE, which Linux sets since 5.9: guests may use RDFSBASE and its like. True when left out. */
@@ -34,6 +42,7 @@ const windowBytes = 64 * GiB;
 /** One emulated computer: a processor, physical memory, and any number of address spaces. */
 export class Machine {
   readonly cpu: Cpu;
+  readonly processor: Processor;
   readonly physical: PhysicalMemory;
   readonly #engine: NativeEngine;
   readonly #spaces = new Set<AddressSpace>();
@@ -41,7 +50,13 @@ export class Machine {
   #open = true;
 
   constructor(options: MachineOptions = {}, addon: NativeAddon = loadNative()) {
-    this.#engine = addon.open(windowBytes);
+    this.processor = options.processor ?? "x86-64-v2";
+    const v3 = this.processor === "x86-64-v3";
+    const missing = v3 ? addon.lacksForV3() : [];
+    if (missing.length > 0) {
+      throw new UserError(`this machine cannot show its guests x86-64-v3: it lacks ${missing.join(", ")}`, 125);
+    }
+    this.#engine = addon.open(windowBytes, v3);
     this.physical = new PhysicalMemory(this.#engine, windowBytes);
     const gdt = this.physical.bytes(this.#engine.gdtFrame());
     this.cpu = new Cpu(this.#engine, addon.contextSize, gdt);

@@ -70,11 +70,16 @@ export interface NativeEngine {
   restoreContext(from: Uint8Array): void;
   fxsave(into: Uint8Array): void;
   fxrstor(from: Uint8Array): boolean;
+  xsave(into: Uint8Array): void;
+  xrstor(from: Uint8Array): boolean;
 }
 
 /** The addon itself. */
 export interface NativeAddon {
-  open(physicalBytes: number): NativeEngine;
+  /** @param v3 the guest's processor is x86-64-v3, else x86-64-v2; throws where the host lacks something for it */
+  open(physicalBytes: number, v3?: boolean): NativeEngine;
+  /** Names of what this host lacks to show a guest x86-64-v3. */
+  lacksForV3(): string[];
   /** Ends guest runs on this thread when SIGINT or SIGTERM arrives; false puts the default actions back. */
   catchSignals(on: boolean): void;
   /** The signal that ended a run since the last call, 0 for none. */

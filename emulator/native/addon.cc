@@ -207,6 +207,40 @@ CALL(fxrstor) {
   return c.toBoolean(c.engine().fxrstor(data));
 }
 
+CALL(xsave) {
+  BEGIN
+  size_t size;
+  uint8_t* data = c.bytes(0, size);
+  CHECK
+  if (size < XSAVE_SIZE) c.fail("an XSAVE image has 832 bytes");
+  CHECK
+  c.engine().xsave(data);
+  return nullptr;
+}
+
+CALL(xrstor) {
+  BEGIN
+  size_t size;
+  uint8_t* data = c.bytes(0, size);
+  CHECK
+  if (size < XSAVE_SIZE) c.fail("an XSAVE image has 832 bytes");
+  CHECK
+  return c.toBoolean(c.engine().xrstor(data));
+}
+
+// What the host lacks to show guests x86-64-v3, as an array of names.
+napi_value lacksForV3(napi_env env, napi_callback_info) {
+  napi_value list;
+  napi_create_array(env, &list);
+  uint32_t count = 0;
+  for (const std::string& name : hostLacksForV3()) {
+    napi_value text;
+    napi_create_string_utf8(env, name.c_str(), name.size(), &text);
+    napi_set_element(env, list, count++, text);
+  }
+  return list;
+}
+
 void finalize(napi_env env, void* data, void*) {
   Handle* h = static_cast<Handle*>(data);
   if (h->engine) closeEngine(env, *h);
@@ -214,16 +248,25 @@ void finalize(napi_env env, void* data, void*) {
 }
 
 napi_value open(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value arg;
-  napi_get_cb_info(env, info, &count, &arg, nullptr, nullptr);
+  size_t count = 2;
+  napi_value args[2];
+  napi_get_cb_info(env, info, &count, args, nullptr, nullptr);
   double window = 0;
-  if (count < 1 || napi_get_value_double(env, arg, &window) != napi_ok || !(window >= double(PAGE) && window <= 17592186044416.0)) {
+  bool v3 = false;
+  if (count > 1 && napi_get_value_bool(env, args[1], &v3) != napi_ok) {
+    napi_throw_error(env, nullptr, "a boolean was expected");
+    return nullptr;
+  }
+  if (v3 && !hostLacksForV3().empty()) {
+    napi_throw_error(env, nullptr, "this host cannot show its guests x86-64-v3");
+    return nullptr;
+  }
+  if (count < 1 || napi_get_value_double(env, args[0], &window) != napi_ok || !(window >= double(PAGE) && window <= 17592186044416.0)) {
     napi_throw_error(env, nullptr, "the size of physical memory was expected");
     return nullptr;
   }
   std::string error;
-  auto engine = Engine::open(uint64_t(window) / PAGE * PAGE, error);
+  auto engine = Engine::open(uint64_t(window) / PAGE * PAGE, v3 ? Processor::v3 : Processor::v2, error);
   if (!engine) {
     napi_throw_error(env, nullptr, error.c_str());
     return nullptr;
@@ -242,7 +285,7 @@ napi_value open(napi_env env, napi_callback_info info) {
       METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(setStrictSegments), METHOD(gdtFrame),
       METHOD(ldtSize),
       METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
-      METHOD(fxrstor)};
+      METHOD(fxrstor), METHOD(xsave), METHOD(xrstor)};
 #undef METHOD
   if (napi_define_properties(env, object, sizeof methods / sizeof *methods, methods) != napi_ok ||
       napi_wrap(env, object, h, finalize, nullptr, nullptr) != napi_ok) {
@@ -267,6 +310,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"alarm", nullptr, setAlarm, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"alarmed", nullptr, alarmed, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"poll", nullptr, pollHost, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"lacksForV3", nullptr, lacksForV3, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"open", nullptr, open, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"unicornVersion", nullptr, nullptr, nullptr, nullptr, version, napi_default, nullptr},
       {"contextSize", nullptr, nullptr, nullptr, nullptr, contextSize, napi_default, nullptr},

@@ -221,6 +221,15 @@ void rewrite(Decoded& d, const uint8_t* p, size_t prefixes, size_t modrmAt, Widt
   while (k) d.patch[--k] = filler;
 }
 
+// The instructions of extended states, which come without a prefix that would make them others.
+void xsaves(Decoded& d) {
+  if (d.rep || d.repne || d.opsize) return;
+  int reg = d.reg();
+  bool save = d.memory() && ((d.opcode == 0xae && reg >= 4 && reg <= 6) || (d.opcode == 0xc7 && reg == 4));
+  if (save || (d.opcode == 0x01 && d.modrm == 0xd0)) d.verdict = Verdict::xsave;
+  if (d.opcode == 0x01 && d.modrm == 0xd1) d.verdict = Verdict::privileged;
+}
+
 int Decoded::memorySegment(Width width) const {
   if (segment >= 0) return segment;
   if (!memory()) return DS;
@@ -236,7 +245,7 @@ bool Decoded::modifiesMemory() const {
   return map == 2 && (lockable(2, opcode, modrm) || (opcode & 0xf6) == 0xa4);
 }
 
-Decoded decode(const uint8_t* p, size_t available, Width width) {
+Decoded decode(const uint8_t* p, size_t available, Width width, Processor processor) {
   bool code64 = width == Width::code64;
   Decoded d;
   bool odd = false;
@@ -353,6 +362,7 @@ Decoded decode(const uint8_t* p, size_t available, Width width) {
       // vmcall, monitor, xgetbv, SVM: none of them is there (smsw, lmsw, swapgs and rdtscp are)
       d.verdict = Verdict::undefined;
     }
+    if (processor == Processor::v3) xsaves(d);
   }
   if (!exists(d)) d.verdict = Verdict::undefined;
   // SSE instructions that have no form without a prefix

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "processor.h"
+
 namespace shimbed {
 
 enum class Verdict : uint8_t {
@@ -15,6 +17,7 @@ enum class Verdict : uint8_t {
   rewrite,     // libunicorn reads some bytes otherwise than hardware: `patch` is what it should see
   storeMxcsr,  // stmxcsr: the exception flags are kept elsewhere
   checked,     // strict segments: the engine looks at its memory accesses first
+  xsave,       // xsave and its like, xgetbv
   writeBase,   // wrfsbase, wrgsbase of 64 bits: the engine checks the address
 };
 
@@ -54,6 +57,6 @@ struct MemoryUse {
 MemoryUse memoryUse(const Decoded& d, bool wide);
 // Raises #GP where its memory operand does not lie on a multiple of 16.
 bool wantsAlignment(const Decoded& d);
-Decoded decode(const uint8_t* bytes, size_t available, Width width);
+Decoded decode(const uint8_t* bytes, size_t available, Width width, Processor processor);
 
 }  // namespace shimbed

@@ -33,12 +33,13 @@ Engine*& currentEngine() {
   return engine;
 }
 
-std::unique_ptr<Engine> Engine::open(uint64_t windowBytes, std::string& error) {
+std::unique_ptr<Engine> Engine::open(uint64_t windowBytes, Processor processor, std::string& error) {
   if (!internals::takeOver(error)) return nullptr;
   // Engines opened and closed in turn leave a heap of large, scattered blocks; mapped ones go back at once.
   mallopt(M_MMAP_THRESHOLD, 131072);
   mallopt(M_TRIM_THRESHOLD, 131072);
   std::unique_ptr<Engine> e(new Engine());
+  e->processor_ = processor;
   e->physical = std::make_unique<Physical>(windowBytes);
   if (!e->physical->ok()) {
     error = "cannot reserve address space for the guest's memory";
@@ -67,6 +68,7 @@ bool Engine::init(std::string& error) {
   }
   region = internals::firstRegion(uc);
   modelProcessor();
+  resetProcessor();
   gdtFrame_ = physical->allocate();
   uc_hook_add(uc, &intrHook_, UC_HOOK_INTR, reinterpret_cast<void*>(onInterrupt), this, 1, 0);
   uc_hook_add(uc, &invalidHook_, UC_HOOK_INSN_INVALID, reinterpret_cast<void*>(onInvalid), this, 1, 0);
@@ -108,23 +110,7 @@ bool Engine::verifyLayout(std::string& error) {
   return ok;
 }
 
-// The processor the guest sees: x86-64-v2 with AES and FSGSBASE, no AVX, no XSAVE, nothing random or timed by the host.
-void Engine::modelProcessor() {
-  env.feature(FEAT_1_EDX) = 1u << 0 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 11 |
-                            1u << 12 | 1u << 13 | 1u << 14 | 1u << 15 | 1u << 16 | 1u << 17 | 1u << 19 | 1u << 23 | 1u << 24 |
-                            1u << 25 | 1u << 26;
-  env.feature(FEAT_1_ECX) = 1u << 0 | 1u << 1 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 | 1u << 25 | 1u << 31;
-  env.feature(FEAT_7_0_EBX) = 1u << 0;
-  env.feature(FEAT_7_0_ECX) = env.feature(FEAT_7_0_EDX) = env.feature(FEAT_7_1_EAX) = 0;
-  env.feature(FEAT_8000_0001_EDX) = 1u << 11 | 1u << 20 | 1u << 27 | 1u << 29;
-  env.feature(FEAT_8000_0001_ECX) = 1u << 0;
-  env.feature(FEAT_SVM) = env.feature(FEAT_XSAVE) = env.feature(FEAT_6_EAX) = 0;
-  env.cpuidLevel() = 7;
-  env.cpuidLevelFunc7() = 0;
-  env.cpuidXlevel() = 0x80000008;
-  std::memset(env.cpuidModel(), 0, 48);
-  std::strncpy(env.cpuidModel(), "shimbed x86-64-v2 processor", 47);
-
+void Engine::resetProcessor() {
   EnvHead& h = env.head();
   h.cr[0] = CR0;
   h.cr[4] = CR4;
@@ -334,7 +320,7 @@ void Engine::onSyscallInstruction(uint32_t addend) {
 
 bool Engine::onCpuidInstruction() {
   const Decoded& d = ownInstructionAt(env.head().eip);
-  if (d.verdict != Verdict::repString) return false;
+  if (d.verdict != Verdict::repString) return extendedCpuid();
   // The block goes on with the next instruction, unless there is a reason to look around first.
   if (repString(d) != Repeated::done) internals::exitBlock(cpu);
   return true;

@@ -10,6 +10,7 @@
 #include "decode.h"
 #include "layout.h"
 #include "memory.h"
+#include "processor.h"
 
 namespace shimbed {
 
@@ -44,7 +45,7 @@ struct Context {
 
 class Engine {
  public:
-  static std::unique_ptr<Engine> open(uint64_t windowBytes, std::string& error);
+  static std::unique_ptr<Engine> open(uint64_t windowBytes, Processor processor, std::string& error);
   ~Engine();
 
   void run();
@@ -86,6 +87,9 @@ class Engine {
   void restore(const Context& c);
   void fxsave(uint8_t* image);
   bool fxrstor(const uint8_t* image);
+  // The same with the AVX state, XSAVE_SIZE bytes in the standard layout of XSAVE.
+  void xsave(uint8_t* image);
+  bool xrstor(const uint8_t* image);
   void setCounting(bool on);
 
   uc_engine* uc = nullptr;
@@ -123,6 +127,8 @@ class Engine {
   bool init(std::string& error);
   bool verifyLayout(std::string& error);
   void modelProcessor();
+  void resetProcessor();
+  bool extendedCpuid();
   static void onInterrupt(uc_engine*, uint32_t number, void* self);
   static bool onInvalid(uc_engine*, void* self);
   static void onBlock(uc_engine*, uint64_t address, uint32_t size, void* self);
@@ -150,6 +156,12 @@ class Engine {
   Repeated repString(const Decoded& d);
   uint64_t effectiveAddress(const Decoded& d);
   bool storeGuest(uint64_t address, const void* from, uint32_t size);
+  bool loadGuest(uint64_t address, void* into, uint32_t size, Access access = READ);
+  void stopAtMiss(uint64_t address, int access, int64_t miss);
+  uint64_t statesInUse();
+  void saveStates(uint8_t* image, uint64_t written, bool mxcsr, uint32_t registers);
+  bool restoreStates(const uint8_t* image, uint64_t asked, uint32_t registers);
+  void xsaveInstruction(const Decoded& d);
   void setSegment(int segment, uint16_t selector, uint64_t descriptor);
   void updateAddseg();
 
@@ -161,6 +173,7 @@ class Engine {
   bool counting_ = false;
   bool stopped_ = false;
   bool strict_ = false;
+  Processor processor_ = Processor::v2;
   // The next block is one checked instruction: not counted, and the single-step trap before it is not one.
   bool aloneBlock_ = false, aloneTrap_ = false;
   uint64_t checkedAt_ = ~uint64_t(0);

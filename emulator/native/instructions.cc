@@ -24,7 +24,7 @@ Decoded Engine::instructionAt(uint64_t rip) {
     std::memcpy(bytes + have, physical->base() + at, n);
     have += n;
   }
-  return decode(bytes, have, width);
+  return decode(bytes, have, width, processor_);
 }
 
 // As instructionAt, remembered for as long as its bytes are the same.
@@ -95,6 +95,27 @@ uint64_t Engine::effectiveAddress(const Decoded& d) {
   return (a + h.segs[segment].base) & 0xffffffffu;
 }
 
+void Engine::stopAtMiss(uint64_t address, int access, int64_t miss) {
+  pageFault(address, access, miss);
+  uc_emu_stop(uc);
+}
+
+// Reads up to a page of what the guest may access so; false when the run is stopped with the page fault.
+bool Engine::loadGuest(uint64_t address, void* into, uint32_t size, Access access) {
+  for (uint32_t done = 0; done < size;) {
+    uint64_t a = address + done;
+    int64_t at = reach(a, access);
+    if (at < 0) {
+      stopAtMiss(a, access, at);
+      return false;
+    }
+    uint32_t n = uint32_t(std::min<uint64_t>(size - done, PAGE - (a & (PAGE - 1))));
+    std::memcpy(static_cast<char*>(into) + done, physical->base() + at, n);
+    done += n;
+  }
+  return true;
+}
+
 // All of it or nothing, and then the run is stopped with the page fault.
 bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
   int64_t at[2] = {0, 0};
@@ -103,8 +124,7 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
     uint64_t a = address + (part ? first : 0);
     at[part] = reach(a, WRITE);
     if (at[part] < 0) {
-      pageFault(a, WRITE, at[part]);
-      uc_emu_stop(uc);
+      stopAtMiss(a, WRITE, at[part]);
       return false;
     }
   }
@@ -149,6 +169,9 @@ bool Engine::ownInstruction() {
       }
       return true;
     }
+    case Verdict::xsave:
+      xsaveInstruction(d);
+      return true;
     default: return false;
   }
 }

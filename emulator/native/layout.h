@@ -24,7 +24,7 @@ constexpr size_t ucCpu = 384;
 constexpr size_t cpuEnvPtr = 296;
 constexpr size_t cpuNextBlock = 24, cpuUc = 33192;
 constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, fpOperand = 752, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
-                 mxcsr = 784, xmmRegs = 792;
+                 mxcsr = 784, xmmRegs = 792, ymmHigh = 1024;
 constexpr size_t tbPc = 0;
 constexpr size_t tbFlags = 16;
 }  // namespace offset
@@ -71,6 +71,14 @@ struct Env {
     uint8_t flags = at<uint8_t>(offset::sseFlags);
     at<uint32_t>(offset::mxcsr) |= (flags & MXCSR_TRACKED) | (flags & FLAG_FLUSHED ? MXCSR_FLUSHED : 0);
   }
+  uint32_t mergedMxcsr() const {
+    mergeMxcsr();
+    return at<uint32_t>(offset::mxcsr);
+  }
+  char* xmm(size_t i) const { return p + offset::xmmRegs + 64 * i; }
+  // The upper halves of the YMM registers. They have the places of XMM16 to XMM31, which nothing in libunicorn uses here,
+  // since its helpers leave what they like above an XMM register.
+  char* ymmHigh(size_t i) const { return p + offset::xmmRegs + offset::ymmHigh + 64 * i; }
   char* cpuidModel() const { return p + 6144; }
   // Fields up to here make a thread's context; what follows is the model of the processor.
   static constexpr size_t contextSize = 5536;

@@ -26,7 +26,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   uint8_t window[30];
   for (int count = 0; count < maxInstructions; count++) {
     if (left == 0) return count;
-    Decoded d = decode(bytes, left, width);
+    Decoded d = decode(bytes, left, width, processor_);
     if (!d.length && left < 15) {
       if (count) return count;
       // A block's first instruction may cross into the next page.
@@ -34,7 +34,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       int64_t next = active_->translate(pc + left, FETCH);
       if (next < 0) return 1;
       std::memcpy(window + left, physical->base() + next, 15);
-      d = decode(window, left + 15, width);
+      d = decode(window, left + 15, width, processor_);
       if (checks && d.length && needsCheck(d, flags)) d.verdict = Verdict::checked;
       if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
       patchInstruction(pc, d, width, false);
@@ -101,6 +101,7 @@ void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool i
       }
       [[fallthrough]];
     case Verdict::storeMxcsr:
+    case Verdict::xsave:
     case Verdict::writeBase: patch = {at, {0x0f, 0x05}, 2}; break;
   }
 }
