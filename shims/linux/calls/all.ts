@@ -14,6 +14,7 @@ import { idCalls } from "./ids.ts";
 import { inotifyCalls } from "./inotify.ts";
 import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
+import { mountCalls } from "./mount.ts";
 import { mqueueCalls } from "./mqueue.ts";
 import { openCalls } from "./open.ts";
 import { pathCalls } from "./path.ts";
@@ -57,6 +58,7 @@ const rows: readonly Row[] = [
   ...memoryCalls,
   ...mqueueCalls,
   ...openCalls,
+  ...mountCalls,
   ...pathCalls,
   ...pidfdCalls,
   ...pollCalls,

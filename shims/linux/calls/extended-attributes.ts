@@ -8,7 +8,6 @@ import { entryAt, fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { AT_FDCWD, R_OK, S_IFDIR, S_IFREG, S_ISVTX, W_OK } from "../vfs/flags.ts";
 import { demand, type Entry, type Inode, owns } from "../vfs/inode.ts";
-import { TMPFS_MAGIC } from "../vfs/vfs.ts";
 import { IN_ATTRIB, report } from "../vfs/watch.ts";
 import { realFile } from "./attributes.ts";
 
@@ -44,7 +43,7 @@ function demandAccess(task: Task, inode: Inode, name: string, access: typeof R_O
 
 /** What the file system can keep at all: EOPNOTSUPP for other names. True for an access list, of which no file has one. */
 function isAccessList(inode: Inode, name: string): boolean {
-  if (inode.fs.magic !== TMPFS_MAGIC) fail(Errno.EOPNOTSUPP, `${inode.fs.type} has no extended attributes`);
+  if (!inode.fs.attributes) fail(Errno.EOPNOTSUPP, `${inode.fs.type} has no extended attributes`);
   if (ACCESS_LISTS.has(name)) return true;
   const prefix = PREFIXES.find((one) => name.startsWith(one));
   if (prefix === undefined) return fail(Errno.EOPNOTSUPP, `no attributes are named like "${name}"`);

@@ -1,8 +1,8 @@
 /** Names: access, links, rename, directories made and removed, working directory and root. */
 import { Errno } from "../errno.ts";
-import { dirfd, fd, int, octal, size, uint } from "../kinds.ts";
+import { dirfd, fd, int, octal, size } from "../kinds.ts";
 import { accessMode, atAccessFlags, atFlags, nodeDevice, nodeMode, renameFlags } from "../kinds-files.ts";
-import { bufferOut, path, string, stringOut } from "../kinds-memory.ts";
+import { bufferOut, path, stringOut } from "../kinds-memory.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { contextOf, entryAt, fileCall, openFileOf, pathArgument, startOf } from "../vfs/call-context.ts";
@@ -172,12 +172,7 @@ function umask(task: Task, mask: number): number {
   return old;
 }
 
-function notAllowed(task: Task): number {
-  return task.fail(Errno.EPERM, "mounts do not change in a run");
-}
-
 const o = { family: "file" } as const;
-const mounts = { ...o, support: "always EPERM" };
 
 export const pathCalls: readonly Row[] = [
   row("access", { x86_64: 21, i386: 33 }, [path, accessMode], access, o),
@@ -207,8 +202,4 @@ export const pathCalls: readonly Row[] = [
     support: "RENAME_WHITEOUT answers EINVAL; RENAME_EXCHANGE too in files bound read-write",
   }),
   row("umask", { x86_64: 95, i386: 60 }, [octal], umask, { ...o, returns: octal }),
-  row("mount", { x86_64: 165, i386: 21 }, [string, path, string, uint, string], notAllowed, mounts),
-  row("umount", { i386: 22 }, [path], notAllowed, mounts),
-  row("umount2", { x86_64: 166, i386: 52 }, [path, uint], notAllowed, mounts),
-  row("pivot_root", { x86_64: 155, i386: 217 }, [path, path], notAllowed, mounts),
 ];

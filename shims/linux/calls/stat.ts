@@ -140,8 +140,8 @@ function fsValues(inode: Inode) {
     f_fsid: [fs.dev, 0],
     f_namelen: NAME_MAX,
     f_frsize: 4096,
-    // ST_VALID | ST_RELATIME
-    f_flags: 0x1020,
+    // ST_VALID | ST_RELATIME, ST_RDONLY
+    f_flags: fs.readonly ? 0x1021 : 0x1020,
     f_spare: [0, 0, 0, 0],
   };
 }

@@ -11,7 +11,16 @@ import {
   W_OK,
   X_OK,
 } from "./flags.ts";
-import { type Credentials, DirectoryInode, demand, type Entry, type Inode, type Making, owns } from "./inode.ts";
+import {
+  type Credentials,
+  DirectoryInode,
+  demand,
+  demandWritable,
+  type Entry,
+  type Inode,
+  type Making,
+  owns,
+} from "./inode.ts";
 import { isBelow, type WalkContext, type Walked, walk } from "./walk.ts";
 import {
   IN_ATTRIB,
@@ -92,6 +101,7 @@ function mayRemove(dir: Inode, victim: Entry, creds: Credentials, asDirectory: b
 export function unlink(context: WalkContext, start: Entry, path: string): void {
   const at = walk(context, start, path, { follow: false, naming: true });
   if (at.kind !== "name") fail(Errno.EISDIR, "`.`, `..` and `/` are directories");
+  demandWritable(at.dir.inode);
   const entry = at.entry ?? fail(Errno.ENOENT, `no "${at.name}"`);
   if (at.slash) fail(entry.inode.isDirectory ? Errno.EISDIR : Errno.ENOTDIR);
   mayRemove(at.dir.inode, entry, context.creds, false);
@@ -104,6 +114,7 @@ export function rmdir(context: WalkContext, start: Entry, path: string): void {
   if (at.kind === "dotdot") fail(Errno.ENOTEMPTY);
   if (at.kind === "dot") fail(Errno.EINVAL, "`.` cannot be removed");
   if (at.kind === "root") fail(Errno.EBUSY, "`/` cannot be removed");
+  demandWritable(at.dir.inode);
   const entry = at.entry ?? fail(Errno.ENOENT, `no "${at.name}"`);
   mayRemove(at.dir.inode, entry, context.creds, true);
   if (entry.covers || entry === context.root) fail(Errno.EBUSY, "something is mounted there");
@@ -130,6 +141,7 @@ export function rename(
   if (oldDir.inode.fs !== newDir.inode.fs) fail(Errno.EXDEV, "the two names lie on different mounts");
   if (old.kind !== "name") fail(Errno.EBUSY, "`.`, `..` and `/` cannot be renamed");
   if (next.kind !== "name") fail(flags & RENAME_NOREPLACE ? Errno.EEXIST : Errno.EBUSY);
+  demandWritable(oldDir.inode);
   const entry = old.entry ?? fail(Errno.ENOENT, `no "${old.name}"`);
   const target = next.entry;
   if (target && flags & RENAME_NOREPLACE) fail(Errno.EEXIST, `"${next.name}" is there already`);

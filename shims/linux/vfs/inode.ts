@@ -72,7 +72,17 @@ export class FileSystem {
   readonly type: string;
   /** statfs(2) f_type. */
   readonly magic: number;
-  readonly maxPages: number;
+  maxPages: number;
+  /** What mount(2) was given as the device, for /proc/mounts. */
+  source: string;
+  /** MS_RDONLY: EROFS for every change. */
+  readonly = false;
+  /** MNT_EXPIRE has marked it. */
+  expiring = false;
+  /** Open files that may write. */
+  writers = 0;
+  /** It keeps extended attributes. */
+  attributes = false;
   /** Its files can do what ext4's can: fallocate(2) zeroes, cuts out and puts in ranges. */
   extents = false;
   pages = 0;
@@ -83,6 +93,7 @@ export class FileSystem {
     this.host = host;
     this.dev = dev;
     this.type = type;
+    this.source = type;
     this.magic = magic;
     this.maxPages = maxPages;
   }
@@ -180,6 +191,7 @@ export abstract class Inode {
 
   /** relatime, the kernel's default: only when the last access is not newer than the last change. */
   accessed(): void {
+    if (this.fs.readonly) return;
     if (this.atime.notAfter(this.mtime) || this.atime.notAfter(this.ctime)) this.atime.setMs(this.fs.host.realtimeMs());
   }
 
@@ -240,8 +252,15 @@ function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
   return (bits & wanted) === wanted;
 }
 
-/** As {@link permitted}, but EACCES when not. */
+/** Before anything of a file is changed: EROFS. */
+export function demandWritable({ fs }: Inode): void {
+  if (fs.readonly) fail(Errno.EROFS, `${fs.type} is mounted read-only`);
+}
+
+/** As {@link permitted}, but EACCES when not; EROFS where nothing is written. */
 export function demand(inode: Inode, who: Credentials, wanted: number): void {
+  const { kind } = inode;
+  if (wanted & W_OK && (kind === S_IFREG || kind === S_IFDIR || kind === S_IFLNK)) demandWritable(inode);
   if (permitted(inode, who, wanted)) return;
   const letters = `${wanted & R_OK ? "r" : ""}${wanted & W_OK ? "w" : ""}${wanted & X_OK ? "x" : ""}`;
   fail(Errno.EACCES, `mode ${(inode.mode & 0o7777).toString(8)} of uid ${inode.uid} does not allow ${letters}`);

@@ -170,6 +170,7 @@ export class RegularOpen extends OpenFile {
   constructor(entry: Entry, file: FileInode, flags: number) {
     super(entry, flags);
     this.#file = file;
+    if (this.writable) file.fs.writers++;
   }
 
   override get seekable(): boolean {
@@ -227,6 +228,10 @@ export class RegularOpen extends OpenFile {
   override available(): number {
     this.#file.refresh();
     return Math.max(this.#file.size - this.position, 0);
+  }
+
+  protected override closed(): void {
+    if (this.writable) this.#file.fs.writers--;
   }
 }
 

@@ -1,5 +1,5 @@
 import type { AddressSpace, Region } from "../../../emulator/memory.ts";
-import type { Entry } from "./inode.ts";
+import type { Entry, FileSystem } from "./inode.ts";
 import type { Vfs } from "./vfs.ts";
 import { isBelow, pathOf } from "./walk.ts";
 
@@ -69,10 +69,22 @@ export function residentPages(space: AddressSpace): number {
   return Math.ceil(bytes / 4096);
 }
 
-function eachMount(vfs: Vfs, root: Entry): { entry: Entry; path: string; type: string }[] {
+interface Mount {
+  readonly fs: FileSystem;
+  readonly path: string;
+  readonly source: string;
+  readonly options: string;
+}
+
+function eachMount(vfs: Vfs, root: Entry): Mount[] {
+  const escaped = (text: string): string => text.replace(/[ \t\n\\]/g, octal);
   return vfs.mounts
     .filter((entry) => isBelow(entry, root))
-    .map((entry) => ({ entry, path: pathOf(entry, root).replace(/[ \t\n\\]/g, octal), type: entry.inode.fs.type }));
+    .map((entry) => {
+      const { fs } = entry.inode;
+      const options = fs.readonly ? "ro" : "rw";
+      return { fs, path: escaped(pathOf(entry, root)), source: escaped(fs.source), options };
+    });
 }
 
 function octal(character: string): string {
@@ -82,7 +94,7 @@ function octal(character: string): string {
 /** /proc/mounts, as fstab(5). */
 export function mountsText(vfs: Vfs, root: Entry): string {
   return eachMount(vfs, root)
-    .map(({ path, type }) => `${type} ${path} ${type} rw,relatime 0 0\n`)
+    .map(({ fs, path, source, options }) => `${source} ${path} ${fs.type} ${options},relatime 0 0\n`)
     .join("");
 }
 
@@ -90,8 +102,8 @@ export function mountsText(vfs: Vfs, root: Entry): string {
 export function mountInfoText(vfs: Vfs, root: Entry): string {
   return eachMount(vfs, root)
     .map(
-      ({ entry, path, type }, index) =>
-        `${20 + index} 20 0:${entry.inode.fs.dev} / ${path} rw,relatime - ${type} ${type} rw\n`,
+      ({ fs, path, source, options }, index) =>
+        `${20 + index} 20 0:${fs.dev} / ${path} ${options},relatime - ${fs.type} ${source} ${options}\n`,
     )
     .join("");
 }

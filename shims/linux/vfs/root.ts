@@ -207,7 +207,7 @@ class Builder {
     if (bind.writable) {
       inode = new BoundTree(this.vfs.host, this.vfs.newDevice(), real).root;
     } else {
-      const overlay = this.vfs.newFileSystem("overlay", TMPFS_MAGIC, this.vfs.rootFs.maxPages);
+      const overlay = this.vfs.newMemoryFileSystem("overlay", TMPFS_MAGIC);
       overlay.extents = true;
       const layer = new LowerLayer(overlay, this.#lowerOptions);
       this.vfs.onClose(() => layer.close());
@@ -306,7 +306,7 @@ class Builder {
   }
 
   #devices(): void {
-    const fileSystem = this.vfs.newFileSystem("devtmpfs", TMPFS_MAGIC, this.vfs.rootFs.maxPages);
+    const fileSystem = this.vfs.newMemoryFileSystem("devtmpfs", TMPFS_MAGIC);
     const dev = new MemoryDirectory(fileSystem, 0o755, 0, 0);
     const at = this.vfs.mount(this.directory("/dev"), dev);
     const device = (name: string, rdev: number) => dev.make(at, name, { mode: S_IFCHR | 0o666, uid: 0, gid: 0, rdev });

@@ -69,7 +69,8 @@ export interface FsContext {
 /** What the run gives: frames, time and random bytes. */
 export type VfsSources = Omit<VfsHost, "orphaned" | "shrunk" | "watched" | "renames">;
 
-/** TMPFS_MAGIC, PIPEFS_MAGIC (uapi/linux/magic.h). */
+/** uapi/linux/magic.h. The root is said to be what most disks have: programs take it for an ordinary one. */
+const EXT4_SUPER_MAGIC = 0xef53;
 export const TMPFS_MAGIC = 0x01021994;
 const PIPEFS_MAGIC = 0x50495045;
 /** What all files in memory may take: 1 GiB, then ENOSPC. */
@@ -118,9 +119,10 @@ export class Vfs {
       orphaned: (file) => this.#orphaned(file),
       shrunk: (file, size) => this.#shrunk(file, size),
     };
-    this.rootFs = this.newFileSystem("tmpfs", TMPFS_MAGIC, MEMORY_PAGES);
+    this.rootFs = this.newMemoryFileSystem("ext4", EXT4_SUPER_MAGIC);
     this.rootFs.extents = true;
-    this.#memoryFiles = this.newFileSystem("tmpfs", TMPFS_MAGIC, MEMORY_PAGES);
+    this.rootFs.source = "/dev/root";
+    this.#memoryFiles = this.newMemoryFileSystem("tmpfs", TMPFS_MAGIC);
     this.#anonymous = this.newFileSystem("pipefs", PIPEFS_MAGIC);
     this.root = new Entry("", undefined, rootDirectory(this.rootFs));
     this.#mounts.push(this.root);
@@ -145,6 +147,13 @@ export class Vfs {
     return new FileSystem(this.host, this.newDevice(), type, magic, maxPages);
   }
 
+  /** One whose files are in memory. */
+  newMemoryFileSystem(type: string, magic: number, maxPages = MEMORY_PAGES): FileSystem {
+    const made = this.newFileSystem(type, magic, maxPages);
+    made.attributes = true;
+    return made;
+  }
+
   newDevice(): number {
     return this.#nextDevice++;
   }
@@ -161,6 +170,13 @@ export class Vfs {
     at.top.mounted = top;
     this.#mounts.push(top);
     return top;
+  }
+
+  /** Takes the top of what is mounted at `top`'s place away. */
+  unmount(top: Entry): void {
+    if (top.covers) top.covers.mounted = undefined;
+    const index = this.#mounts.indexOf(top);
+    if (index >= 0) this.#mounts.splice(index, 1);
   }
 
   /** Runs when the guest's files are not needed any more. */

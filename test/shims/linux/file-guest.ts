@@ -9,6 +9,7 @@ import { extendedAttributeCalls } from "../../../shims/linux/calls/extended-attr
 import { fdCalls } from "../../../shims/linux/calls/fd.ts";
 import { fileCalls } from "../../../shims/linux/calls/file.ts";
 import { ioctlCalls } from "../../../shims/linux/calls/ioctl.ts";
+import { mountCalls } from "../../../shims/linux/calls/mount.ts";
 import { openCalls } from "../../../shims/linux/calls/open.ts";
 import { pathCalls } from "../../../shims/linux/calls/path.ts";
 import { pollCalls } from "../../../shims/linux/calls/poll.ts";
@@ -34,6 +35,7 @@ const ROWS: readonly Row[] = [
   ...openCalls,
   ...fileCalls,
   ...fdCalls,
+  ...mountCalls,
   ...pathCalls,
   ...statCalls,
   ...attributeCalls,

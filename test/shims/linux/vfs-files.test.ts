@@ -217,7 +217,7 @@ describe("/proc", () => {
     guest.ok("fchdir", fd);
     expect(guest.readLink("/proc/self/cwd")).toBe("/tmp");
     expect(guest.readFile("/proc/sys/kernel/random/boot_id")).toMatch(/^[0-9a-f-]{36}\n$/);
-    expect(guest.readFile("/proc/mounts").split("\n")[0]).toBe("tmpfs / tmpfs rw,relatime 0 0");
+    expect(guest.readFile("/proc/mounts").split("\n")[0]).toBe("/dev/root / ext4 rw,relatime 0 0");
     expect(guest.sys("open", "/proc/version", 1, 0)).toBe("EACCES");
     expect(guest.sys("open", "/proc/31999", 0, 0)).toBe("ENOENT");
   });
