@@ -76,6 +76,7 @@ export class AddressSpace {
   readonly #tags = new Map<number, Tag>();
   readonly #tagIds = new Map<Backing, Map<number, number>>();
   #lastTag = 0;
+  #closed = false;
   readonly #out = new Float64Array(7);
 
   constructor(
@@ -186,12 +187,12 @@ export class AddressSpace {
 
   /** True when the page has a frame (mincore). */
   isResident(address: number): boolean {
-    return address >= 0 && address < this.end && this.#engine.resident(this.#id, address);
+    return !this.#closed && address >= 0 && address < this.end && this.#engine.resident(this.#id, address);
   }
 
   /** Bytes of frames in place. */
   get residentBytes(): number {
-    return this.#engine.residentPages(this.#id) * PAGE_SIZE;
+    return this.#closed ? 0 : this.#engine.residentPages(this.#id) * PAGE_SIZE;
   }
 
   regionAt(address: number): Region | undefined {
@@ -206,7 +207,7 @@ export class AddressSpace {
 
   #regionFrom(address: number): Region | undefined {
     const out = this.#out;
-    if (!(address >= 0 && address < this.end)) return undefined;
+    if (this.#closed || !(address >= 0 && address < this.end)) return undefined;
     if (!this.#engine.region(this.#id, address, out)) return undefined;
     const [start = 0, end = 0, prot = 0, id = 0, shared = 0, , grows = 0] = out;
     const tag = this.#tags.get(id);
@@ -239,8 +240,9 @@ export class AddressSpace {
     this.memory.retarget(id);
   }
 
-  /** Frees everything. The space cannot be used any more. */
+  /** Frees everything. Nothing can be done with the space any more, but to see that nothing is mapped in it. */
   close(): void {
+    this.#closed = true;
     this.#engine.removeSpace(this.#id);
     this.onClose?.();
     this.onClose = undefined;

@@ -21,6 +21,7 @@ import { Network } from "./net/network.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
 import type { Random, RandomStream } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
+import { Settings } from "./settings.ts";
 import type { SignalPort } from "./signal-port.ts";
 import { ProcessSignals, TaskSignals } from "./signals/state.ts";
 import type { Plan, Result, SyscallTable } from "./table.ts";
@@ -85,6 +86,7 @@ export class Kernel {
   readonly vdso: Vdso;
   readonly net: Network;
   readonly ipc: Ipc;
+  readonly settings = new Settings();
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
   /** Most threads of all processes at once (kernel.threads-max). */

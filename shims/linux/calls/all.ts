@@ -16,6 +16,7 @@ import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
 import { mountCalls } from "./mount.ts";
 import { mqueueCalls } from "./mqueue.ts";
+import { namespaceCalls } from "./namespaces.ts";
 import { openCalls } from "./open.ts";
 import { pathCalls } from "./path.ts";
 import { pidfdCalls } from "./pidfd.ts";
@@ -57,6 +58,7 @@ const rows: readonly Row[] = [
   ...ioctlCalls,
   ...memoryCalls,
   ...mqueueCalls,
+  ...namespaceCalls,
   ...openCalls,
   ...mountCalls,
   ...pathCalls,

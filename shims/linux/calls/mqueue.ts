@@ -18,11 +18,7 @@ import { demand, owns } from "../vfs/inode.ts";
 import { Wait } from "../wait.ts";
 
 const BILLION = 1_000_000_000;
-/** fs.mqueue.* and the limits of a privileged process (linux/ipc_namespace.h). */
-const DEFAULT_MESSAGES = 10;
-const DEFAULT_SIZE = 8192;
-const MAX_MESSAGES = 10;
-const MAX_SIZE = 8192;
+/** The limits of a privileged process (linux/ipc_namespace.h). */
 const HARD_MESSAGES = 65_536;
 const HARD_SIZE = 16 * 2 ** 20;
 /** sizeof(struct msg_msg) and of the tree's node, for RLIMIT_MSGQUEUE. */
@@ -48,14 +44,16 @@ function nameOf(task: Task, at: number): string {
 /** Size of a new queue: EINVAL for what may not be, EMFILE beyond RLIMIT_MSGQUEUE. */
 function sizes(task: Task, at: number): { messages: number; bytes: number } {
   const { cred, limits } = task.process;
-  let messages = DEFAULT_MESSAGES;
-  let bytes = DEFAULT_SIZE;
+  const { settings } = task.kernel;
+  const [maxMessages, maxSize] = [settings.get("fs.mqueue.msg_max"), settings.get("fs.mqueue.msgsize_max")];
+  let messages = Math.min(settings.get("fs.mqueue.msg_default"), maxMessages);
+  let bytes = Math.min(settings.get("fs.mqueue.msgsize_default"), maxSize);
   if (at !== 0) {
     const attributes = mqAttr.read(task.memory, at, task.abi);
     messages = attributes.mq_maxmsg;
     bytes = attributes.mq_msgsize;
     if (messages <= 0 || bytes <= 0) fail(Errno.EINVAL, "mq_maxmsg and mq_msgsize are positive");
-    const [most, largest] = cred.superuser ? [HARD_MESSAGES, HARD_SIZE] : [MAX_MESSAGES, MAX_SIZE];
+    const [most, largest] = cred.superuser ? [HARD_MESSAGES, HARD_SIZE] : [maxMessages, maxSize];
     if (messages > most || bytes > largest) fail(Errno.EINVAL, "more than fs.mqueue allows");
   }
   const needed = messages * (bytes + MESSAGE_OVERHEAD + 8);

@@ -6,7 +6,7 @@ import { bufferOut, string } from "../kinds-memory.ts";
 import { array, long, struct, structOut, text, u16, u32, ulong } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
-import { KERNEL_RELEASE, KERNEL_VERSION } from "../vfs/proc-kernel.ts";
+import { KERNEL_RELEASE, KERNEL_VERSION } from "../vfs/sysctl.ts";
 
 const FIELD = 65;
 const OLD_FIELD = 9;

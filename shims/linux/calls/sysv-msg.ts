@@ -1,6 +1,6 @@
 /** System V message queues: msgget, msgsnd, msgrcv, msgctl (ipc/msg.c). */
 import { Errno } from "../errno.ts";
-import { MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR, MSGMAX, MSGMNB, MSGMNI } from "../ipc/messages.ts";
+import { MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR } from "../ipc/messages.ts";
 import { msginfo, msqidDs, permOf } from "../ipc/structs.ts";
 import { IPC_INFO, IPC_NOWAIT, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
 import { choice, flags, int, type Kind, long, octal, pointer, size } from "../kinds.ts";
@@ -19,13 +19,13 @@ const MSGSSZ = 16;
 const NO_RESTART = -Errno.ERESTARTNOHAND;
 
 export const msgget = fileCall((task, key, given) => {
-  const { table } = task.kernel.ipc.messages;
-  return table.get(
+  const { ipc, settings } = task.kernel;
+  return ipc.messages.table.get(
     task,
     key,
     given,
     () => {},
-    (making) => new MessageQueue(making),
+    (making) => new MessageQueue(making, settings.get("kernel.msgmnb")),
   );
 });
 
@@ -40,7 +40,8 @@ const tooLong = (task: Task, bytes: number): boolean => bytes >= (task.abi.word 
 export const msgsnd = fileCall((task, id, at, bytes, given) => {
   const { memory, abi, process, kernel } = task;
   const type = longField.read(memory, at, abi);
-  if (bytes > MSGMAX || id < 0) fail(Errno.EINVAL, "more than 8192 bytes, or a negative number");
+  const most = kernel.settings.get("kernel.msgmax");
+  if (bytes > most || id < 0) fail(Errno.EINVAL, `more than ${most} bytes, or a negative number`);
   if (type < 1) fail(Errno.EINVAL, "the type of a message is positive");
   const text = memory.bytes(at + abi.word, bytes).slice();
   const queue = kernel.ipc.messages.table.find(id);
@@ -91,7 +92,13 @@ function writeStat(task: Task, queue: MessageQueue, at: number): void {
 }
 
 function info(task: Task, current: boolean, at: number): number {
-  const { table } = task.kernel.ipc.messages;
+  const { ipc, settings } = task.kernel;
+  const { table } = ipc.messages;
+  const [msgmax, msgmnb, msgmni] = [
+    settings.get("kernel.msgmax"),
+    settings.get("kernel.msgmnb"),
+    settings.get("kernel.msgmni"),
+  ];
   let count = 0;
   let bytes = 0;
   for (const queue of table.values()) {
@@ -99,13 +106,13 @@ function info(task: Task, current: boolean, at: number): number {
     bytes += queue.bytes;
   }
   const value = {
-    msgpool: current ? table.size : Math.floor((MSGMNI * MSGMNB) / 1024),
-    msgmap: current ? count : MSGMNB,
-    msgmax: MSGMAX,
-    msgmnb: MSGMNB,
-    msgmni: MSGMNI,
+    msgpool: current ? table.size : Math.floor((msgmni * msgmnb) / 1024),
+    msgmap: current ? count : msgmnb,
+    msgmax,
+    msgmnb,
+    msgmni,
     msgssz: MSGSSZ,
-    msgtql: current ? bytes : MSGMNB,
+    msgtql: current ? bytes : msgmnb,
     msgseg: 0xffff,
   };
   msginfo.write(task.memory, at, value, task.abi);
@@ -134,7 +141,8 @@ export const msgctl = fileCall((task, id, command, at) => {
       const { msg_perm, msg_qbytes } = msqidDs.read(memory, at, abi);
       const queue = table.find(id);
       queue.demandOwner(cred);
-      if (msg_qbytes > MSGMNB && !cred.superuser) fail(Errno.EPERM, "more than 16384 bytes need CAP_SYS_RESOURCE");
+      const most = kernel.settings.get("kernel.msgmnb");
+      if (msg_qbytes > most && !cred.superuser) fail(Errno.EPERM, `more than ${most} bytes need CAP_SYS_RESOURCE`);
       queue.change(msg_perm, nowSeconds(task));
       queue.limit = msg_qbytes;
       queue.left.wake();

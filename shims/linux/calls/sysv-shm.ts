@@ -1,7 +1,7 @@
 /** System V shared memory: shmget, shmat, shmdt, shmctl (ipc/shm.c). */
 import { PROT_EXEC, PROT_READ, PROT_WRITE, type Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
-import { Segment, SHMMNI } from "../ipc/shared-memory.ts";
+import { Segment } from "../ipc/shared-memory.ts";
 import { permOf, shmidDs, shminfo, shmUse } from "../ipc/structs.ts";
 import { IPC_INFO, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
 import { choice, flags, int, type Kind, octal, pointer, size } from "../kinds.ts";
@@ -124,7 +124,8 @@ export const shmctl = fileCall((task, id, command, at) => {
       const most = abi.word === 8 ? 2 ** 64 - 2 ** 24 : 0x7fff_ffff;
       const all = abi.word === 8 ? 2 ** 64 - 2 ** 24 : 0xff00_0000;
       const unused = { unused1: 0, unused2: 0, unused3: 0, unused4: 0 };
-      const value = { shmmax: most, shmmin: 1, shmmni: SHMMNI, shmseg: SHMMNI, shmall: all, ...unused };
+      const shmmni = kernel.settings.get("kernel.shmmni");
+      const value = { shmmax: most, shmmin: 1, shmmni, shmseg: shmmni, shmall: all, ...unused };
       shminfo.write(memory, at, value, abi);
       return table.highest;
     }

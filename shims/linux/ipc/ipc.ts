@@ -8,13 +8,15 @@ import { SharedMemory } from "./shared-memory.ts";
 
 export class Ipc {
   readonly sharedMemory: SharedMemory;
-  readonly semaphores = new Semaphores();
-  readonly messages = new MessageQueues();
+  readonly semaphores: Semaphores;
+  readonly messages: MessageQueues;
   readonly posixQueues: PosixQueues;
   readonly #kernel: Kernel;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
+    this.semaphores = new Semaphores(kernel.settings);
+    this.messages = new MessageQueues(kernel.settings);
     this.sharedMemory = new SharedMemory(kernel);
     this.posixQueues = new PosixQueues(kernel);
   }

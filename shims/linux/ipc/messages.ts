@@ -1,11 +1,9 @@
 /** System V message queues (ipc/msg.c). */
 import { Errno } from "../errno.ts";
+import type { Settings } from "../settings.ts";
 import { WaitQueue } from "../wait.ts";
-import { IpcObject, IpcTable } from "./table.ts";
+import { type IpcMaking, IpcObject, IpcTable } from "./table.ts";
 
-export const MSGMNI = 32_000;
-export const MSGMAX = 8192;
-export const MSGMNB = 16_384;
 export const MSG_NOERROR = 0o10000;
 export const MSG_EXCEPT = 0o20000;
 export const MSG_COPY = 0o40000;
@@ -19,13 +17,19 @@ export class MessageQueue extends IpcObject {
   readonly messages: Message[] = [];
   /** Bytes in the queue, and how many there may be. */
   bytes = 0;
-  limit = MSGMNB;
+  limit: number;
   sendTime = 0;
   receiveTime = 0;
   sendPid = 0;
   receivePid = 0;
   readonly arrived = new WaitQueue();
   readonly left = new WaitQueue();
+
+  /** @param limit kernel.msgmnb */
+  constructor(making: IpcMaking, limit: number) {
+    super(making);
+    this.limit = limit;
+  }
 
   /** 0, or -EAGAIN when the queue is full. */
   send(message: Message, pid: number, now: number): number {
@@ -65,7 +69,11 @@ export class MessageQueue extends IpcObject {
 }
 
 export class MessageQueues {
-  readonly table = new IpcTable<MessageQueue>(MSGMNI);
+  readonly table: IpcTable<MessageQueue>;
+
+  constructor(settings: Settings) {
+    this.table = new IpcTable(settings, () => settings.get("kernel.msgmni"), "kernel.msg_next_id");
+  }
 
   remove(queue: MessageQueue): void {
     this.table.remove(queue);

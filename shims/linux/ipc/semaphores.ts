@@ -1,5 +1,6 @@
 /** System V semaphores (ipc/sem.c). */
 import { Errno } from "../errno.ts";
+import type { Settings } from "../settings.ts";
 import type { Process } from "../task.ts";
 import { WaitQueue } from "../wait.ts";
 import { IPC_NOWAIT, type IpcMaking, IpcObject, IpcTable } from "./table.ts";
@@ -47,9 +48,13 @@ export class SemaphoreSet extends IpcObject {
 }
 
 export class Semaphores {
-  readonly table = new IpcTable<SemaphoreSet>(SEMMNI);
+  readonly table: IpcTable<SemaphoreSet>;
   /** What SEM_UNDO will add to each semaphore when a process ends. */
   readonly #undo = new Map<Process, Map<SemaphoreSet, Int32Array>>();
+
+  constructor(settings: Settings) {
+    this.table = new IpcTable(settings, () => SEMMNI, "kernel.sem_next_id");
+  }
 
   #adjustments(process: Process, set: SemaphoreSet): Int32Array {
     let sets = this.#undo.get(process);

@@ -5,7 +5,6 @@ import { ReadOnlyFile } from "../read-only-file.ts";
 import type { Kernel } from "../task.ts";
 import { type IpcMaking, IpcObject, IpcTable } from "./table.ts";
 
-export const SHMMNI = 4096;
 const PAGE = 4096;
 
 export class Segment extends IpcObject {
@@ -30,10 +29,12 @@ export class Segment extends IpcObject {
 }
 
 export class SharedMemory {
-  readonly table = new IpcTable<Segment>(SHMMNI);
+  readonly table: IpcTable<Segment>;
   readonly #kernel: Kernel;
 
   constructor(kernel: Kernel) {
+    const { settings } = kernel;
+    this.table = new IpcTable(settings, () => settings.get("kernel.shmmni"), "kernel.shm_next_id");
     this.#kernel = kernel;
   }
 

@@ -1,6 +1,7 @@
 /** What System V's three kinds of objects share: keys, numbers, owners (ipc/util.c). */
 import type { Credentials } from "../credentials.ts";
 import { Errno } from "../errno.ts";
+import type { SettingName, Settings } from "../settings.ts";
 import type { Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";
 
@@ -91,15 +92,20 @@ export function nowSeconds(task: Task): number {
 
 /** All objects of one kind. */
 export class IpcTable<T extends IpcObject> {
-  readonly #limit: number;
+  readonly #limit: () => number;
+  /** kernel.msg_next_id and its kin: the number that the next object is to have, -1 for none. */
+  readonly #wish: () => number;
+  readonly #granted: () => void;
   readonly #objects = new Map<number, T>();
   readonly #keys = new Map<number, T>();
   #next = 0;
   #sequence = 0;
 
   /** @param limit how many there may be */
-  constructor(limit: number) {
+  constructor(settings: Settings, limit: () => number, wish: SettingName) {
     this.#limit = limit;
+    this.#wish = () => settings.get(wish);
+    this.#granted = () => settings.set(wish, -1);
   }
 
   get size(): number {
@@ -132,11 +138,16 @@ export class IpcTable<T extends IpcObject> {
       return found.id;
     }
     if (key !== IPC_PRIVATE && !(flags & IPC_CREAT)) fail(Errno.ENOENT, "nothing has that key");
-    const id = this.#sequence * INDEX_LIMIT + this.#next;
+    const limit = this.#limit();
+    const wish = this.#wish();
+    const wished = wish >= 0 && !this.#objects.has(wish % INDEX_LIMIT);
+    const id = wished ? wish : this.#sequence * INDEX_LIMIT + this.#next;
     const object = make({ key, id, mode: flags & 0o777, cred, now: nowSeconds(task) });
-    if (this.#objects.size >= this.#limit) fail(Errno.ENOSPC, `there are ${this.#limit} already`);
+    if (this.#objects.size >= limit) fail(Errno.ENOSPC, `there are ${limit} already`);
+    if (wish >= 0) this.#granted();
     this.#objects.set(object.index, object);
     if (key !== IPC_PRIVATE) this.#keys.set(key, object);
+    if (id % INDEX_LIMIT !== this.#next) return id;
     do {
       this.#next = (this.#next + 1) % INDEX_LIMIT;
       if (this.#next === 0) this.#sequence = (this.#sequence + 1) % 0xffff;

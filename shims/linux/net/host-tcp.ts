@@ -30,6 +30,8 @@ const BUFFER = 1 << 20;
 
 type State = "closed" | "bound" | "listening" | "connecting" | "established";
 
+const STATE_NUMBERS = { established: 1, connecting: 2, closed: 7, bound: 7, listening: 10 } as const;
+
 export class HostTcpSocket extends InetSocket {
   readonly #host: HostNetwork;
   #state: State = "closed";
@@ -50,6 +52,14 @@ export class HostTcpSocket extends InetSocket {
 
   protected get ports(): Ports {
     return this.network.tcpPorts;
+  }
+
+  get stateNumber(): number {
+    return STATE_NUMBERS[this.#state];
+  }
+
+  override get waitingConnections(): number {
+    return this.#arrived.length;
   }
 
   override get onHost(): boolean {

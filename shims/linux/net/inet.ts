@@ -103,6 +103,14 @@ export abstract class InetSocket extends Socket {
 
   protected abstract get ports(): Ports;
 
+  /** Its state as /proc/net tells it (net/tcp_states.h). */
+  abstract get stateNumber(): number;
+
+  /** Connections that nobody has accepted yet. */
+  get waitingConnections(): number {
+    return 0;
+  }
+
   protected get anyAddress(): Ip {
     return this.domain === AF_INET6 ? ANY6 : ANY4;
   }

@@ -65,6 +65,14 @@ export class TcpSocket extends InetSocket {
     return this.network.tcpPorts;
   }
 
+  get stateNumber(): number {
+    return STATE_NUMBERS[this.#state];
+  }
+
+  override get waitingConnections(): number {
+    return this.#arrived.length;
+  }
+
   override get isStream(): boolean {
     return true;
   }

@@ -57,6 +57,11 @@ export class UdpSocket extends InetSocket {
     return this.network.udpPorts;
   }
 
+  /** TCP_ESTABLISHED or TCP_CLOSE. */
+  get stateNumber(): number {
+    return this.remote === undefined ? 7 : 1;
+  }
+
   protected override get takesV4(): boolean {
     return true;
   }

@@ -19,7 +19,7 @@ import {
   SEEK_HOLE,
   SEEK_SET,
 } from "./flags.ts";
-import { DirectoryInode, type Entry, type FileInode, type Inode } from "./inode.ts";
+import { DirectoryInode, type Entry, type FileInode, Inode } from "./inode.ts";
 import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, report } from "./watch.ts";
 
 /**
@@ -148,6 +148,11 @@ export abstract class OpenFile {
 
   /** The last descriptor is gone. */
   protected closed(): void {}
+}
+
+/** A file that knows itself how it is opened: files that the kernel makes up. */
+export abstract class SelfOpening extends Inode {
+  abstract open(entry: Entry, flags: number): OpenFile;
 }
 
 /** Works out a new offset; -EINVAL when it is negative or too large. */

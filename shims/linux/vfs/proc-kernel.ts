@@ -1,14 +1,12 @@
-import { Errno } from "../errno.ts";
 import type { Kernel } from "../task.ts";
 import type { FileSystem, Inode } from "./inode.ts";
 import { fixedDirectory, PROC_SUPER_MAGIC, ProcDirectory, ProcText, TextLinkOf } from "./proc.ts";
 import { decimal, ProcessDirectories } from "./proc-process.ts";
 import { mountsText } from "./proc-text.ts";
+import { KERNEL_RELEASE, KERNEL_VERSION, sysctl } from "./sysctl.ts";
+import { sysvipc } from "./sysvipc-text.ts";
 import type { Vfs } from "./vfs.ts";
 
-/** What uname(2) and /proc/version tell: a long-term kernel that has every call a libc of today asks for. */
-export const KERNEL_RELEASE = "6.12.0";
-export const KERNEL_VERSION = "#1 SMP PREEMPT_DYNAMIC shimbed";
 /** Memory the guest believes in. */
 const MEMORY_KIB = 4 * 1024 * 1024;
 /** Flags of /proc/cpuinfo that the engine really has. */
@@ -47,6 +45,8 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["filesystems", text(() => "nodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\n\text4\n")],
     ["loadavg", text(() => `0.00 0.00 0.00 1/${kernel.tasks.size} ${Math.max(0, ...kernel.tasks.keys())}\n`)],
     ["meminfo", text(memInfo)],
+    ["net", new TextLinkOf(fs, () => "self/net")],
+    ["sysvipc", fixedDirectory(fs, sysvipc(kernel, text))],
     ["mounts", text(() => mountsText(vfs, current()?.process.fs.root ?? vfs.root))],
     ["stat", text(() => statText(kernel))],
     ["swaps", text(() => "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")],
@@ -54,91 +54,6 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["uptime", text(() => uptime(kernel))],
     ["version", text(() => `Linux version ${KERNEL_RELEASE} ${KERNEL_VERSION}\n`)],
   ]);
-}
-
-/** /proc/sys: values that programs read. Writing is for root, and only names can change. */
-function sysctl(fs: FileSystem, kernel: Kernel): Inode {
-  const fixed = (value: string | number) =>
-    new ProcText(
-      fs,
-      () => `${value}\n`,
-      0o644,
-      () => -Errno.EPERM,
-    );
-  const named = (key: "hostname" | "domainname") =>
-    new ProcText(
-      fs,
-      () => `${kernel.uts[key]}\n`,
-      0o644,
-      (given) => {
-        if (!kernel.current?.process.cred.superuser) return -Errno.EPERM;
-        kernel.uts[key] = given.replace(/\n$/, "").slice(0, 64);
-        return 0;
-      },
-    );
-  const uuids = kernel.random.stream("uuid");
-  const uuid = () => {
-    const bytes = new Uint8Array(16);
-    uuids.fill(bytes);
-    bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
-    bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-    const hex = Buffer.from(bytes).toString("hex");
-    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}\n`;
-  };
-  const bootId = uuid();
-  return fixedDirectory(fs, {
-    kernel: fixedDirectory(fs, {
-      cap_last_cap: fixed(40),
-      core_pattern: fixed("core"),
-      domainname: named("domainname"),
-      hostname: named("hostname"),
-      ngroups_max: fixed(65536),
-      osrelease: fixed(KERNEL_RELEASE),
-      ostype: fixed("Linux"),
-      overflowgid: fixed(65534),
-      overflowuid: fixed(65534),
-      pid_max: fixed(32768),
-      random: fixedDirectory(fs, {
-        boot_id: new ProcText(fs, () => bootId),
-        entropy_avail: fixed(256),
-        poolsize: fixed(256),
-        uuid: new ProcText(fs, uuid),
-      }),
-      randomize_va_space: fixed(2),
-      shmall: fixed("18446744073692774399"),
-      shmmax: fixed("18446744073692774399"),
-      shmmni: fixed(4096),
-      sem: fixed("32000\t1024000000\t500\t32000"),
-      "threads-max": fixed(62000),
-      version: fixed(KERNEL_VERSION),
-      yama: fixedDirectory(fs, { ptrace_scope: fixed(1) }),
-    }),
-    vm: fixedDirectory(fs, {
-      max_map_count: fixed(65530),
-      mmap_min_addr: fixed(65536),
-      overcommit_memory: fixed(0),
-      overcommit_ratio: fixed(50),
-      swappiness: fixed(60),
-    }),
-    fs: fixedDirectory(fs, {
-      "file-max": fixed("9223372036854775807"),
-      "file-nr": fixed("1024\t0\t9223372036854775807"),
-      nr_open: fixed(1_048_576),
-      "pipe-max-size": fixed(1_048_576),
-      protected_hardlinks: fixed(0),
-      protected_symlinks: fixed(0),
-      inotify: fixedDirectory(fs, {
-        max_queued_events: fixed(16384),
-        max_user_instances: fixed(128),
-        max_user_watches: fixed(65536),
-      }),
-      mqueue: fixedDirectory(fs, { msg_max: fixed(10), msgsize_max: fixed(8192), queues_max: fixed(256) }),
-    }),
-    net: fixedDirectory(fs, {
-      core: fixedDirectory(fs, { somaxconn: fixed(4096), rmem_max: fixed(212_992), wmem_max: fixed(212_992) }),
-      ipv4: fixedDirectory(fs, { ip_local_port_range: fixed("32768\t60999") }),
-    }),
-  });
 }
 
 function cpuInfo(): string {

@@ -1,12 +1,16 @@
 import { Errno } from "../errno.ts";
 import { Resource } from "../limits.ts";
+import { procNet } from "../net/proc-net.ts";
 import type { Kernel, Process, Task } from "../task.ts";
 import { VSYSCALL_LINE } from "../vsyscall.ts";
+import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
 import type { Entry, FileSystem, Inode } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { fixedDirectory, MagicLink, ProcDirectory, ProcText } from "./proc.ts";
-import { mapsText, mountInfoText, mountsText, residentPages, sizePages, smapsText } from "./proc-text.ts";
+import { ProcMemory } from "./proc-memory.ts";
+import { Namespaces } from "./proc-namespaces.ts";
+import { mapsText, mountInfoText, mountsText, residentPages, rollupText, sizePages, smapsText } from "./proc-text.ts";
 import { find, pathOf } from "./walk.ts";
 
 /** Of one user namespace: every id is itself. */
@@ -15,18 +19,24 @@ const IO_COUNTS = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_byte
   .map((name) => `${name}: 0\n`)
   .join("");
 
+/** uapi/linux/magic.h. */
+const NSFS_MAGIC = 0x6e736673;
 const TICKS = 100;
 
 /** Builds /proc/[pid] and /proc/[pid]/task/[tid]; one directory object for each, as long as it lives (proc(5)). */
 export class ProcessDirectories {
   readonly #fs: FileSystem;
   readonly #kernel: Kernel;
+  readonly #namespaces: Namespaces;
+  readonly #net: Inode;
   readonly #processes = new WeakMap<Process, ProcDirectory>();
   readonly #tasks = new WeakMap<Task, ProcDirectory>();
 
   constructor(fs: FileSystem, kernel: Kernel) {
     this.#fs = fs;
     this.#kernel = kernel;
+    this.#namespaces = new Namespaces(kernel.vfs.newFileSystem("nsfs", NSFS_MAGIC));
+    this.#net = procNet(fs, kernel);
   }
 
   ofProcess(process: Process): ProcDirectory {
@@ -72,15 +82,25 @@ export class ProcessDirectories {
     const { euid: uid, egid: gid } = process.cred;
     const text = (content: () => string | Uint8Array, mode = 0o444, store?: (given: string) => number) =>
       new ProcText(fs, content, mode, store, uid, gid);
-    const link = (where: () => Entry | undefined, shown?: () => string) =>
-      new MagicLink(fs, shown ?? (() => shownPath(process, where())), where, 0o777, uid, gid);
+    const link = (where: () => Entry | undefined, shown?: () => string) => {
+      const place = () => (process.ended ? fail(Errno.ENOENT, "a zombie has no files") : where());
+      const path = shown ?? (() => shownPath(process, where()));
+      return new MagicLink(fs, () => (place() ? path() : ""), place, 0o777, uid, gid);
+    };
+    /** Not to be opened of a process that has ended. */
+    const living = (file: ProcText, errno: number = Errno.ESRCH): ProcText => {
+      file.demand = () => {
+        if (process.ended) fail(errno, "the process has ended");
+      };
+      return file;
+    };
     const argument = (from: number, to: number) => readMemory(process, from, to);
     const exe = (): Entry | undefined => {
       const { root } = this.#kernel.vfs;
       return find({ root, cwd: root, creds: everybody }, root, process.exe, true);
     };
     return new Map<string, Inode>([
-      ["auxv", text(() => process.mm.auxv, 0o400)],
+      ["auxv", living(text(() => process.mm.auxv, 0o400))],
       ["cmdline", text(() => argument(process.mm.argStart, process.mm.argEnd))],
       [
         "comm",
@@ -91,14 +111,35 @@ export class ProcessDirectories {
         ),
       ],
       ["cwd", link(() => process.fs.cwd)],
-      ["environ", text(() => argument(process.mm.envStart, process.mm.envEnd), 0o400)],
+      ["environ", living(text(() => argument(process.mm.envStart, process.mm.envEnd), 0o400))],
       ["exe", link(exe, () => process.exe)],
       ["fd", this.#descriptors(process, (fd, file) => this.#descriptorLink(process, fd, file))],
       ["fdinfo", this.#descriptors(process, (_, file) => text(() => descriptorText(file), 0o400))],
       ["limits", text(() => limitsText(process))],
-      ["maps", text(() => mapsText(process.mm.space) + (process.abi.word === 8 ? VSYSCALL_LINE : ""))],
-      ["mountinfo", text(() => mountInfoText(this.#kernel.vfs, process.fs.root))],
-      ["mounts", text(() => mountsText(this.#kernel.vfs, process.fs.root))],
+      ["mem", new ProcMemory(fs, process, false)],
+      ["pagemap", new ProcMemory(fs, process, true)],
+      ["ns", this.#namespaces.directory(fs, process)],
+      ["net", this.#net],
+      ["children", text(() => childrenText(process, task()))],
+      ["clear_refs", text(() => "", 0o200, clearRefs)],
+      [
+        "maps",
+        text(() => mapsText(process.mm.space) + (process.abi.word === 8 && !process.ended ? VSYSCALL_LINE : "")),
+      ],
+      [
+        "mountinfo",
+        living(
+          text(() => mountInfoText(this.#kernel.vfs, process.fs.root)),
+          Errno.EINVAL,
+        ),
+      ],
+      [
+        "mounts",
+        living(
+          text(() => mountsText(this.#kernel.vfs, process.fs.root)),
+          Errno.EINVAL,
+        ),
+      ],
       ["autogroup", text(() => "/autogroup-1 nice 0\n")],
       ["cgroup", text(() => "0::/\n")],
       ["coredump_filter", text(() => "00000033\n")],
@@ -125,6 +166,10 @@ export class ProcessDirectories {
       ["stat", text(() => statText(process, task()))],
       ["statm", text(() => statmText(process))],
       ["status", text(() => statusText(process, task()))],
+      ["schedstat", text(() => `${task()?.usedCpu ?? 0} 0 1\n`)],
+      ["smaps_rollup", living(text(() => rollupText(process.mm.space)))],
+      ["stack", text(() => "", 0o400)],
+      ["syscall", text(() => (task()?.wait ? `${task()?.callNumber ?? -1}\n` : "running\n"), 0o400)],
       ["wchan", text(() => "0")],
       [
         "attr",
@@ -210,8 +255,22 @@ function setOomScoreAdj(process: Process, given: string): number {
   return 0;
 }
 
+/** Those that a thread has made and nobody else has taken over. */
+function childrenText(process: Process, task: Task | undefined): string {
+  return [...process.children]
+    .filter(({ creator }) => creator === task)
+    .map(({ pid }) => `${pid} `)
+    .join("");
+}
+
+/** Nobody looks at the bits that it clears. */
+function clearRefs(given: string): number {
+  return /^[1-5]\n?$/.test(given) ? 0 : -Errno.EINVAL;
+}
+
 /** At most a few pages: what is longer than a guest's argument area is no argument. */
 function readMemory(process: Process, from: number, to: number): Uint8Array {
+  if (process.ended) return new Uint8Array(0);
   const bytes = new Uint8Array(Math.min(Math.max(to - from, 0), 2 ** 21));
   const got = process.mm.space.memory.readSome(from, bytes);
   return bytes.subarray(0, got);

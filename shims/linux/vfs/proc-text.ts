@@ -55,6 +55,42 @@ export function smapsText(space: AddressSpace): string {
   return text;
 }
 
+/** /proc/pid/smaps_rollup: the sums. */
+export function rollupText(space: AddressSpace): string {
+  let [resident, dirty, anonymous, first, last] = [0, 0, 0, Number.POSITIVE_INFINITY, 0];
+  for (const { start, end, prot, backing } of space.regions()) {
+    let here = 0;
+    for (let at = start; at < end; at += 4096) if (space.isResident(at)) here += 4;
+    resident += here;
+    if (prot & PROT_WRITE) dirty += here;
+    if (backing?.frame === undefined) anonymous += here;
+    first = Math.min(first, start);
+    last = end;
+  }
+  if (last === 0) return "";
+  const hex = (value: number): string => value.toString(16).padStart(8, "0");
+  const title = `${hex(first)}-${hex(last)} ---p 00000000 00:00 0 `.padEnd(73);
+  const lines = [
+    ["Rss", resident],
+    ["Pss", resident],
+    ["Pss_Dirty", dirty],
+    ["Pss_Anon", anonymous],
+    ["Pss_File", resident - anonymous],
+    ["Pss_Shmem", 0],
+    ["Shared_Clean", 0],
+    ["Shared_Dirty", 0],
+    ["Private_Clean", resident - dirty],
+    ["Private_Dirty", dirty],
+    ["Referenced", resident],
+    ["Anonymous", anonymous],
+    ["Swap", 0],
+    ["SwapPss", 0],
+    ["Locked", 0],
+  ] as const;
+  const text = lines.map(([name, kib]) => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`).join("");
+  return `${title}[rollup]\n${text}`;
+}
+
 /** Pages mapped. */
 export function sizePages(space: AddressSpace): number {
   let bytes = 0;

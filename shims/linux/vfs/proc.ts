@@ -1,8 +1,8 @@
 import { Errno } from "../errno.ts";
 import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, S_IFDIR, S_IFLNK, S_IFREG } from "./flags.ts";
-import { DirectoryInode, Entry, type FileSystem, Inode, LinkInode } from "./inode.ts";
-import { OpenFile, seekTo } from "./open-file.ts";
+import { DirectoryInode, Entry, type FileSystem, type Inode, LinkInode } from "./inode.ts";
+import { OpenFile, SelfOpening, seekTo } from "./open-file.ts";
 
 /** uapi/linux/magic.h. */
 export const PROC_SUPER_MAGIC = 0x9fa0;
@@ -48,13 +48,20 @@ export class ProcDirectory extends DirectoryInode {
 }
 
 /** A directory with fixed contents. */
-export function fixedDirectory(fs: FileSystem, files: Readonly<Record<string, Inode>>): ProcDirectory {
+export function fixedDirectory(
+  fs: FileSystem,
+  files: Readonly<Record<string, Inode>>,
+  uid = 0,
+  gid = 0,
+  mode = 0o555,
+): ProcDirectory {
   const table = new Map(Object.entries(files));
-  return new ProcDirectory(fs, { lookup: (name) => table.get(name), names: () => [...table.keys()] });
+  const contents = { lookup: (name: string) => table.get(name), names: () => [...table.keys()] };
+  return new ProcDirectory(fs, contents, uid, gid, mode);
 }
 
 /** A file whose content is made up when it is read from its start. */
-export class ProcText extends Inode {
+export class ProcText extends SelfOpening {
   readonly #content: () => string | Uint8Array;
   readonly #store: ((text: string) => number) | undefined;
 
@@ -72,6 +79,14 @@ export class ProcText extends Inode {
     this.#store = store;
   }
 
+  /** Asked whenever it is opened: fails where it cannot be. */
+  demand: (() => void) | undefined;
+
+  open(entry: Entry, flags: number): OpenFile {
+    this.demand?.();
+    return new SnapshotOpen(entry, flags, this);
+  }
+
   content(): Uint8Array {
     const content = this.#content();
     return typeof content === "string" ? Buffer.from(content, "latin1") : content;
@@ -85,7 +100,7 @@ export class ProcText extends Inode {
 }
 
 /** An open {@link ProcText}: sees one state of the file until it is read from the start again. */
-export class SnapshotOpen extends OpenFile {
+class SnapshotOpen extends OpenFile {
   readonly #text: ProcText;
   #content: Uint8Array | undefined;
 

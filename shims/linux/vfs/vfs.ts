@@ -50,9 +50,8 @@ import {
 import { LockList } from "./locks.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
-import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "./open-file.ts";
+import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen, SelfOpening } from "./open-file.ts";
 import { Pipe, PipeOpen } from "./pipe.ts";
-import { ProcText, SnapshotOpen } from "./proc.ts";
 import { Pty, PtyInode, PtyMaster, PtySlave } from "./pty.ts";
 import { pathOf, type WalkContext, type WalkRules, walk } from "./walk.ts";
 import { IN_CREATE, IN_MODIFY, IN_OPEN, report, reportName } from "./watch.ts";
@@ -317,7 +316,7 @@ export class Vfs {
     }
     if (kind === S_IFDIR) return new DirectoryOpen(entry, kept);
     if (inode instanceof HostStreamInode) return new HostStreamOpen(entry, kept, inode);
-    if (inode instanceof ProcText) return new SnapshotOpen(entry, kept, inode);
+    if (inode instanceof SelfOpening) return inode.open(entry, kept);
     if (kind === S_IFIFO) return this.#openFifo(entry, kept);
     if (kind === S_IFCHR && inode.rdev === TTY_DEVICE)
       return this.terminal ? new HostStreamOpen(entry, kept, this.terminal) : new OwnTerminal(entry, kept);
