@@ -77,7 +77,7 @@ function formatRequest(request: Request): string {
   switch (request.kind) {
     case "SetFsBase":
     case "SetGsBase":
-      return `${request.kind} ${hex(request.address)}`;
+      return `${request.kind} ${hex(request.address)}${request.keepsSelector ? " (selector kept)" : ""}`;
     case "SetThreadArea":
       return `${request.kind} ${formatUserDesc(request.desc)}`;
     case "SetLdtEntry":

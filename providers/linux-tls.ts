@@ -37,11 +37,11 @@ export function executeAsLinux(cpu: PlatformCpu, layout: GdtLayout, request: Req
   const info = gdtLayouts[layout];
   switch (request.kind) {
     case "SetFsBase":
-      return layout === "i386" ? UNSUPPORTED : setBase(cpu, "fs", request.address);
+      return layout === "i386" ? UNSUPPORTED : setBase(cpu, "fs", request.address, request.keepsSelector);
     case "GetFsBase":
       return layout === "i386" ? UNSUPPORTED : { kind: "ok", value: privileged.fsBase };
     case "SetGsBase":
-      return layout === "i386" ? UNSUPPORTED : setBase(cpu, "gs", request.address);
+      return layout === "i386" ? UNSUPPORTED : setBase(cpu, "gs", request.address, request.keepsSelector);
     case "GetGsBase":
       return layout === "i386" ? UNSUPPORTED : { kind: "ok", value: privileged.gsBase };
     case "SetThreadArea":
@@ -58,11 +58,14 @@ export function executeAsLinux(cpu: PlatformCpu, layout: GdtLayout, request: Req
   }
 }
 
-/** do_arch_prctl_64: the selector goes too, so that a later context switch does not bring its base back. */
-function setBase(cpu: PlatformCpu, segment: "fs" | "gs", address: bigint): Result {
+/**
+ * do_arch_prctl_64: the selector goes too, so that a later context switch does not bring its base back; not so where a tracer writes
+ * to `struct user` (putreg in arch/x86/kernel/ptrace.c).
+ */
+function setBase(cpu: PlatformCpu, segment: "fs" | "gs", address: bigint, keepsSelector = false): Result {
   const { privileged } = cpu;
   if (address < 0n || address >= TASK_SIZE_MAX) return failure(Errno.EPERM);
-  if (cpu.selector(segment) !== 0) privileged.loadSelector(segment, 0);
+  if (cpu.selector(segment) !== 0 && !keepsSelector) privileged.loadSelector(segment, 0);
   if (segment === "fs") privileged.fsBase = address;
   else privileged.gsBase = address;
   return DONE;

@@ -3,14 +3,14 @@ import type { SegmentName } from "../emulator/privileged.ts";
 
 /**
  * What a shim may ask of a platform: every change of thread-local storage a guest causes, and the reads that belong to
- * it. `legacy` is `modify_ldt` function 1; otherwise function 0x11. `LoadSelectors` is what a kernel does around a signal
+ * it. With `keepsSelector` a base is set under whatever selector there is, as a tracer sets it. `legacy` is `modify_ldt` function 1; otherwise function 0x11. `LoadSelectors` is what a kernel does around a signal
  * handler: a data segment that does not load becomes null; where CS or SS does not load, both stay and the value is the
  * exception that the return to user mode raises, `vector << 16 | error code`.
  */
 export type Request =
-  | { kind: "SetFsBase"; address: bigint }
+  | { kind: "SetFsBase"; address: bigint; keepsSelector?: true }
   | { kind: "GetFsBase" }
-  | { kind: "SetGsBase"; address: bigint }
+  | { kind: "SetGsBase"; address: bigint; keepsSelector?: true }
   | { kind: "GetGsBase" }
   | { kind: "SetThreadArea"; desc: UserDesc }
   | { kind: "GetThreadArea"; entry_number: number }

@@ -6,6 +6,10 @@ import type { Outcome, Request } from "../../providers/requests.ts";
 import { Errno } from "./errno.ts";
 import { Resource } from "./limits.ts";
 import { PidFile } from "./pid-file.ts";
+import { Event, type Event as PtraceEvent } from "./ptrace/numbers.ts";
+import { beginEvent, stopInCall } from "./ptrace/stops.ts";
+import { link, type Tracee } from "./ptrace/tracee.ts";
+import { Signal } from "./signals/numbers.ts";
 import { inheritSignals } from "./signals/port.ts";
 import type { Result } from "./table.ts";
 import { PID_MAX, Process, Task } from "./task.ts";
@@ -99,8 +103,28 @@ export function clone(task: Task, request: CloneRequest): Result {
   }
   if ((flags & Clone.CLONE_PARENT_SETTID) !== 0) tellTid(task, request.parentTid, tid);
   if ((flags & Clone.CLONE_CHILD_SETTID) !== 0) tellTid(child, request.childTid, tid);
+  const event = task.tracee === undefined ? undefined : traceChild(task.tracee, child, request);
   kernel.scheduler.ready(child);
-  return (flags & Clone.CLONE_VFORK) === 0 ? tid : awaitVfork(task, child);
+  const vfork = (flags & Clone.CLONE_VFORK) !== 0;
+  return event !== undefined || vfork ? awaitChild(task, child, event, vfork) : tid;
+}
+
+/** A tracer may want to trace the child too, and to be told of it (kernel_clone, ptrace_init_task). */
+function traceChild(tracee: Tracee, child: Task, request: CloneRequest): PtraceEvent | undefined {
+  const { flags, exitSignal } = request;
+  let event: PtraceEvent | undefined;
+  if ((flags & Clone.CLONE_UNTRACED) === 0) {
+    if ((flags & Clone.CLONE_VFORK) !== 0) event = Event.vfork;
+    else event = (flags & Clone.CLONE_THREAD) === 0 && exitSignal === Signal.SIGCHLD ? Event.fork : Event.clone;
+    if (!tracee.wants(event)) event = undefined;
+  }
+  if (event !== undefined || (flags & Clone.CLONE_PTRACE) !== 0) {
+    const traced = link(tracee.tracer, child, tracee.seized, tracee.options);
+    if (tracee.seized) traced.trapStop = true;
+    else child.signals.pending.set.add(Signal.SIGSTOP);
+    child.signals.attention = true;
+  }
+  return event;
 }
 
 /** What copy_process refuses, in its order. */
@@ -274,13 +298,29 @@ function tellTid(task: Task, at: number, tid: number): void {
   }
 }
 
-/** CLONE_VFORK: waits until the child has executed a program or ended. Only the parent's own death ends that wait early. */
-function awaitVfork(task: Task, child: Task): Result {
+/**
+ * Stops for a tracer's event; CLONE_VFORK then waits until the child has executed a program or ended, and may stop again. Only the
+ * parent's own death ends that wait early.
+ */
+function awaitChild(task: Task, child: Task, event: PtraceEvent | undefined, vfork: boolean): Result {
   const { tid } = child;
-  child.vforked = new WaitQueue();
-  return new Wait({
-    queues: [child.vforked],
-    attempt: () => (child.vforked === undefined ? tid : undefined),
-    interrupted: () => (task.process.signals.fatal === 0 ? undefined : tid),
+  const { tracee } = task;
+  if (vfork) child.vforked = new WaitQueue();
+  const queues = child.vforked === undefined ? [] : [child.vforked];
+  if (tracee === undefined) {
+    return new Wait({
+      queues,
+      attempt: () => (child.vforked === undefined ? tid : undefined),
+      interrupted: () => (task.process.signals.fatal === 0 ? undefined : tid),
+    });
+  }
+  let told = !vfork;
+  if (event !== undefined) beginEvent(task, event, tid);
+  return stopInCall(task, queues, () => {
+    if (child.vforked !== undefined) return true;
+    if (told || task.tracee !== tracee) return tid;
+    told = true;
+    beginEvent(task, Event.vforkDone, tid);
+    return tracee.stop === undefined ? tid : true;
   });
 }

@@ -4,6 +4,7 @@ import { MemoryFault, TestbedError, UserError } from "../../emulator/errors.ts";
 import { type Abi, i386, X32_SYSCALL_BIT, x86_64 } from "./abi.ts";
 import { Errno } from "./errno.ts";
 import { syscallNames } from "./names.ts";
+import { afterCall, beforeCall } from "./ptrace/watched-calls.ts";
 import { Fetch, type Plan, type Result } from "./table.ts";
 import type { Kernel, Task } from "./task.ts";
 import { VfsError } from "./vfs/error.ts";
@@ -90,8 +91,25 @@ export class Dispatcher {
     task.plan = plan;
     task.reason = undefined;
     kernel.clock.tick();
+    if (task.work !== 0) beforeCall(task, (allowed) => this.#allowed(task, allowed));
+    else this.#perform(task, plan, cpu);
+  }
+
+  /** Whoever watches the task lets it make its call, maybe another one; or none. */
+  #allowed(task: Task, number: number | undefined): void {
+    if (number === undefined) {
+      this.#left(task, task.callNumber | 0);
+      return;
+    }
+    task.callNumber = number;
+    task.plan = (task.abi === x86_64 ? this.#wide : this.#narrow)[number];
+    this.#perform(task, task.plan, task.cpu);
+  }
+
+  #perform(task: Task, plan: Plan | undefined, cpu: Cpu): void {
+    const kernel = this.#kernel;
     if (plan === undefined) {
-      this.#unknown(task, abi, number);
+      this.#unknown(task, task.abi, task.callNumber);
       return;
     }
     const { argc } = plan;
@@ -114,8 +132,20 @@ export class Dispatcher {
     else if (result instanceof Wait) this.#wait(task, result);
     else {
       kernel.tracer?.leave(task, undefined);
-      if (!task.dead && kernel.signals.interrupts(task)) kernel.signals.deliver(task, undefined);
+      if (task.dead || task.wait !== undefined) return;
+      if (task.work !== 0) this.#left(task, -1);
+      else if (kernel.signals.interrupts(task)) kernel.signals.deliver(task, undefined);
     }
+  }
+
+  /** A watched call is over, with its result in the register. */
+  #left(task: Task, orig: number): void {
+    const { signals } = this.#kernel;
+    const deliver = (): void => {
+      const result = task.cpu.regSigned(task.abi.accumulator);
+      signals.deliver(task, (task.tracee?.orig ?? orig) === -1 ? undefined : result);
+    };
+    if (!afterCall(task, orig, deliver)) deliver();
   }
 
   /** Looks again at what a parked task waits for. True when its call has ended. */
@@ -135,7 +165,8 @@ export class Dispatcher {
     }
     if (result === undefined) return false;
     kernel.scheduler.unpark(task);
-    if (wait.pause) kernel.signals.deliver(task, undefined);
+    if (wait.goOn !== undefined) wait.goOn();
+    else if (wait.pause) kernel.signals.deliver(task, undefined);
     else this.finish(task, result);
     return true;
   }
@@ -146,6 +177,10 @@ export class Dispatcher {
     kernel.tracer?.leave(task, result);
     if (task.dead) return;
     kernel.machine.cpu.setReg(task.abi.accumulator, result);
+    if (task.work !== 0) {
+      this.#left(task, task.callNumber | 0);
+      return;
+    }
     const restarts = result <= RESTART_HIGH && result >= RESTART_LOW;
     if (restarts || kernel.signals.interrupts(task)) kernel.signals.deliver(task, result);
   }

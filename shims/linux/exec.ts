@@ -5,11 +5,17 @@ import { ElfError } from "../../emulator/elf.ts";
 import { UserError } from "../../emulator/errors.ts";
 import { Credentials } from "./credentials.ts";
 import { Errno, errnoName } from "./errno.ts";
-import { endVfork, exitProcess, exitTask } from "./exit.ts";
+import { endTask, endVfork, exitProcess } from "./exit.ts";
 import { Limits, Resource } from "./limits.ts";
 import { type Loaded, loadProgram, READ_IMPLIES_EXEC } from "./loader.ts";
 import { elfErrno, findProgram, type Program } from "./program.ts";
+import { Event } from "./ptrace/numbers.ts";
+import { beginEvent, stopInCall } from "./ptrace/stops.ts";
+import type { Tracee } from "./ptrace/tracee.ts";
 import { releaseFutexes } from "./robust.ts";
+import { SiCode, Signal } from "./signals/numbers.ts";
+import { sendToTask } from "./signals/send.ts";
+import { SigInfo } from "./signals/siginfo.ts";
 import { type Result, settled } from "./table.ts";
 import { type Kernel, Process, Task } from "./task.ts";
 import { VfsError } from "./vfs/error.ts";
@@ -17,7 +23,6 @@ import type { Entry } from "./vfs/inode.ts";
 import type { FileTable, FsContext } from "./vfs/vfs.ts";
 import { pathOf } from "./vfs/walk.ts";
 
-const SIGSEGV = 11;
 const INIT = 1;
 /** TASK_COMM_LEN without its NUL. */
 const COMM_BYTES = 15;
@@ -144,7 +149,7 @@ export function exec(
     if (!error.kills) return task.fail(elfErrno(error), error.message);
     // Linux finds this fault when the old program is gone already.
     task.reason = error.message;
-    exitProcess(process, { kind: "killed", signal: SIGSEGV });
+    exitProcess(process, { kind: "killed", signal: Signal.SIGSEGV });
     return settled;
   }
   const was = task.tid;
@@ -161,15 +166,30 @@ export function exec(
   endVfork(task);
   kernel.signals.execed(task);
   become(task, program.main.entry, execfn, loaded);
-  if (!task.dead) kernel.gate.lifecycle?.exec(task.tid, was);
-  return settled;
+  if (task.dead) return settled;
+  kernel.gate.lifecycle?.exec(task.tid, was);
+  return task.tracee === undefined ? settled : tellTracer(task, task.tracee, was);
+}
+
+/** A tracer is told by an event, or else by a signal (ptrace_event). */
+function tellTracer(task: Task, tracee: Tracee, was: number): Result {
+  if (tracee.wants(Event.exec)) {
+    beginEvent(task, Event.exec, was);
+    return stopInCall(task, [], () => 0);
+  }
+  const { cred, pid } = task.process;
+  if (!tracee.seized) sendToTask(task, SigInfo.sent(Signal.SIGTRAP, SiCode.SI_USER, pid, cred.ruid));
+  return 0;
 }
 
 /** The other threads end; the one that called is the leader from now on (de_thread). */
 function leaveThreads(task: Task): void {
   const { process, kernel } = task;
-  for (const other of [...process.tasks]) if (other !== task) exitTask(other, 0);
+  for (const other of [...process.tasks]) if (other !== task) endTask(other, 0);
   if (task.tid === process.pid) return;
+  // The first thread's place is taken: nobody is told of its end.
+  process.tracedLeader?.release(0);
+  process.tracedLeader = task.tracee;
   kernel.tasks.delete(task.tid);
   task.tid = process.pid;
   kernel.tasks.set(task.tid, task);
@@ -208,7 +228,7 @@ function become(task: Task, entry: Entry, execfn: string, loaded: Loaded): void 
   if (cleared.kind !== "ok") {
     // The old program is gone; Linux ends a process whose exec fails this late by SIGSEGV.
     task.reason = `the provider did not clear TLS (${cleared.kind})`;
-    exitProcess(process, { kind: "killed", signal: SIGSEGV });
+    exitProcess(process, { kind: "killed", signal: Signal.SIGSEGV });
     return;
   }
   const { cpu } = machine;

@@ -1,5 +1,9 @@
 /** The end of tasks and processes: what Linux undoes, gives back and tells the parent (kernel/exit.c). */
 import { hangUpOrphans } from "./job-control.ts";
+import { abandonTracees, isHeldForTracer, tracedTaskEnded } from "./ptrace/ends.ts";
+import { Event } from "./ptrace/numbers.ts";
+import { stopForExit } from "./ptrace/stops.ts";
+import { endWord } from "./ptrace/tracee.ts";
 import { releaseFutexes } from "./robust.ts";
 import { abandonSignals, sendToProcess } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";
@@ -7,8 +11,23 @@ import type { ExitStatus, Process, Task } from "./task.ts";
 
 const SIGCHLD = 17;
 
-/** Ends one task; its process ends with the last one, with the status of `exitProcess` or else this `code`. */
+/**
+ * Ends one task; its process ends with the last one, with the status of `exitProcess` or else this `code`. A tracer that asked for it
+ * sees it stop before.
+ */
 export function exitTask(task: Task, code: number): void {
+  const { tracee } = task;
+  if (tracee === undefined || !tracee.wants(Event.exit)) {
+    endTask(task, code);
+    return;
+  }
+  if (tracee.exiting) return;
+  const { status } = task.process;
+  stopForExit(tracee, status === undefined ? (code & 0xff) << 8 : endWord(status), () => endTask(task, code));
+}
+
+/** Ends a task at once. */
+export function endTask(task: Task, code: number): void {
   if (task.dead) return;
   const { kernel, process } = task;
   kernel.scheduler.unpark(task);
@@ -24,6 +43,8 @@ export function exitTask(task: Task, code: number): void {
   process.tasks.delete(task);
   task.ownFiles?.release();
   task.endEvents?.wake();
+  if (task.tracee !== undefined) tracedTaskEnded(task.tracee, code);
+  if (task.tracees !== undefined) abandonTracees(task, tellParent);
   abandonSignals(task);
   process.cpuTime += used;
   kernel.scheduler.attention = true;
@@ -60,7 +81,7 @@ function parentDied(child: Process, parent: Process): void {
 }
 
 function endProcess(process: Process, status: ExitStatus): void {
-  const { kernel, parent } = process;
+  const { kernel } = process;
   process.status = status;
   process.ended = true;
   process.commonFiles.release();
@@ -69,8 +90,14 @@ function endProcess(process: Process, status: ExitStatus): void {
   kernel.tracer?.ended(process, status);
   orphan(process);
   hangUpOrphans(process);
-  kernel.signals.childEnded(process);
   process.endEvents.wake();
+  if (!isHeldForTracer(process, status)) tellParent(process);
+}
+
+/** The parent learns that its child has ended; one that nobody waits for is gone. */
+export function tellParent(process: Process): void {
+  const { kernel, parent } = process;
+  kernel.signals.childEnded(process);
   if (parent === undefined) {
     // Init waits for all its children at once.
     if (kernel.first !== process) kernel.processes.delete(process.pid);

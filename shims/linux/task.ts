@@ -19,6 +19,7 @@ import type { Mm } from "./mm.ts";
 import type { HostNetwork } from "./net/host.ts";
 import { Network } from "./net/network.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
+import type { Tracee } from "./ptrace/tracee.ts";
 import type { Random, RandomStream } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Settings } from "./settings.ts";
@@ -205,6 +206,8 @@ export class Process {
   nice = 0;
   prctl: PrctlState = initialPrctl();
   readonly tasks = new Set<Task>();
+  /** Its first thread where that is traced, also when it has ended and the tracer has not been told. */
+  tracedLeader: Tracee | undefined;
   readonly signals = new ProcessSignals();
   /** How it ends or ended; set before `ended` while its tasks are being taken down. */
   status: ExitStatus | undefined;
@@ -286,6 +289,8 @@ export class Task {
   callNumber = -1;
   /** The row of that call, undefined where there is none. */
   plan: Plan | undefined;
+  /** Somebody watches its system calls: bits of ptrace/numbers.ts, 0 for nobody. */
+  work = 0;
   /** How the guest came in last; a restart needs to know the length of the instruction. */
   trap: StopKind | undefined;
   /** Sentence of the last failure, for the trace. */
@@ -327,6 +332,10 @@ export class Task {
   /** CPU time used in turns that are over, ns, and when the one in progress began. */
   cpuTime = 0;
   startedTurn = 0;
+  /** What it is to the one who traces it; undefined for an untraced one. */
+  tracee: Tracee | undefined;
+  /** Whom it traces. */
+  tracees: Set<Tracee> | undefined;
   /** What restart_syscall goes on with. */
   restart: (() => Result) | undefined;
 

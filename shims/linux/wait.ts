@@ -50,6 +50,8 @@ export interface WaitOptions {
   readonly host?: boolean;
   /** Not a call's wait but a stopped process's: `attempt` says when it goes on, no signal interrupts it, and no result is written. */
   readonly pause?: boolean;
+  /** Of a pause: what to do when it is over, with the task in the CPU; signals are delivered when omitted. */
+  readonly goOn?: () => void;
   /** Called once when the wait is over for whatever reason: to leave a list, to release a host handle. */
   readonly cleanup?: () => void;
 }
@@ -60,6 +62,7 @@ export class Wait {
   readonly deadline: number | undefined;
   readonly host: boolean;
   readonly pause: boolean;
+  readonly goOn: (() => void) | undefined;
   readonly #timeout: (() => number) | undefined;
   readonly #interrupted: (() => number | undefined) | undefined;
   readonly #cleanup: (() => void) | undefined;
@@ -71,6 +74,7 @@ export class Wait {
     this.deadline = options.deadline;
     this.host = options.host ?? false;
     this.pause = options.pause ?? false;
+    this.goOn = options.goOn;
     this.#timeout = options.timeout;
     this.#interrupted = options.interrupted;
     this.#cleanup = options.cleanup;

@@ -23,6 +23,7 @@ import { pidfdCalls } from "./pidfd.ts";
 import { pollCalls } from "./poll.ts";
 import { prctlCalls } from "./prctl.ts";
 import { processCalls } from "./process.ts";
+import { ptraceCalls } from "./ptrace.ts";
 import { remapCalls } from "./remap.ts";
 import { signalCalls } from "./signal.ts";
 import { signalSendCalls } from "./signal-send.ts";
@@ -66,6 +67,7 @@ const rows: readonly Row[] = [
   ...pollCalls,
   ...prctlCalls,
   ...processCalls,
+  ...ptraceCalls,
   ...remapCalls,
   ...signalCalls,
   ...signalSendCalls,

@@ -1,7 +1,8 @@
-/** Reaching into other processes: pidfds, kcmp, process_vm_readv and its counterpart, ptrace. */
+/** Reaching into other processes: pidfds, kcmp, process_vm_readv and its counterpart. */
 import { Errno } from "../errno.ts";
 import { choice, fd, flags, int, pid, pointer, size, uintHex, word } from "../kinds.ts";
 import { PidFile } from "../pid-file.ts";
+import { mayAttach } from "../ptrace/access.ts";
 import { infoIn, signal } from "../signals/kinds.ts";
 import { NSIG, SiCode } from "../signals/numbers.ts";
 import { sendToProcess, sendToTask } from "../signals/send.ts";
@@ -78,15 +79,6 @@ function pidfdSendSignal(task: Task, descriptor: number, number: number, from: n
   if (!toThread) return sendToProcess(process, info);
   const target = thread ?? task.kernel.tasks.get(process.pid);
   return target === undefined ? task.fail(Errno.ESRCH, "the thread has ended") : sendToTask(target, info);
-}
-
-/** PTRACE_MODE_ATTACH_REALCREDS, with Yama's ptrace_scope 0. */
-function mayAttach(task: Task, target: Process): boolean {
-  const { cred } = task.process;
-  if (target === task.process || cred.superuser) return true;
-  const { ruid, euid, suid, rgid, egid, sgid } = target.cred;
-  const sameUser = [ruid, euid, suid].every((uid) => uid === cred.ruid);
-  return sameUser && [rgid, egid, sgid].every((gid) => gid === cred.rgid) && target.dumpable;
 }
 
 function pidfdGetfd(task: Task, descriptor: number, target: number, given: number): number {
@@ -199,10 +191,6 @@ function copyMemory(writes: boolean) {
   };
 }
 
-function ptrace(task: Task): number {
-  return task.fail(Errno.EPERM, "guests cannot trace each other here");
-}
-
 const family = "process";
 const pidfdOpenFlags = flags("PIDFD_", { PIDFD_NONBLOCK: O_NONBLOCK, PIDFD_THREAD });
 const pidfdSignalFlags = flags("PIDFD_SIGNAL_", SignalScope);
@@ -232,10 +220,6 @@ export const pidfdCalls: readonly Row[] = [
     guarded(copyMemory(true)),
     { family },
   ),
-  row("ptrace", { x86_64: 101, i386: 26 }, [word, pid, pointer, pointer], ptrace, {
-    family,
-    support: "answers EPERM to every request",
-  }),
 ];
 
 /** The sixth argument is for flags, and there are none. */

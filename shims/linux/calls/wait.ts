@@ -1,8 +1,11 @@
 /** wait4, waitid, waitpid: children that have changed state (kernel/exit.c). */
 import { Errno } from "../errno.ts";
+import { tellParent } from "../exit.ts";
 import { choice, fd, flags, int, type Kind, pid } from "../kinds.ts";
 import { fills } from "../kinds-memory.ts";
 import { PidFile } from "../pid-file.ts";
+import { letGo } from "../ptrace/ends.ts";
+import { endCode, endWord, type Tracee } from "../ptrace/tracee.ts";
 import { infoOut } from "../signals/kinds.ts";
 import { NSIG, SiCode, Signal } from "../signals/numbers.ts";
 import { childInfo } from "../signals/send.ts";
@@ -33,12 +36,12 @@ const CORE_FLAG = 0x80;
 const STOPPED = 0x7f;
 const CONTINUED = 0xffff;
 
-/** Which children are meant. */
-type Which = (child: Process) => boolean;
+/** Which children are meant, by the id of a process, or of a traced thread, and its process. */
+type Which = (id: number, process: Process) => boolean;
 
 /** A child's change of state that a call tells of. */
 interface Found {
-  readonly child: Process;
+  readonly id: number;
   /** As wait4 writes it. */
   readonly status: number;
   readonly info: SigInfo;
@@ -46,16 +49,36 @@ interface Found {
   readonly used: number;
 }
 
-/** The status word of wait4: exit code or signal. */
-function statusWord(status: ExitStatus): number {
-  if (status.kind === "exited") return status.code << 8;
-  return status.signal | (status.core ? CORE_FLAG : 0);
+function exitInfo(child: Process, status: ExitStatus): SigInfo {
+  const { code, value } = endCode(status);
+  return childInfo(child, Signal.SIGCHLD, code, value);
 }
 
-function exitInfo(child: Process, status: ExitStatus): SigInfo {
-  const { SIGCHLD } = Signal;
-  if (status.kind === "exited") return childInfo(child, SIGCHLD, SiCode.CLD_EXITED, status.code);
-  return childInfo(child, SIGCHLD, status.core ? SiCode.CLD_DUMPED : SiCode.CLD_KILLED, status.signal);
+/** What a tracer is told of a tracee: its end, or its stop, whether asked for stops or not (wait_task_stopped). */
+function considerTracee(tracee: Tracee, options: number): Found | undefined {
+  const keep = (options & Option.WNOWAIT) !== 0;
+  const { task, stop, zombie } = tracee;
+  const { process, tid: id } = task;
+  const used = task.usedCpu;
+  const tell = (status: number, code: number, value: number): Found => {
+    const info = childInfo(process, Signal.SIGCHLD, code, value);
+    info.pid = id;
+    return { id, status, info, used };
+  };
+  if (zombie !== undefined) {
+    if ((options & Option.WEXITED) === 0) return undefined;
+    const { code, value } = endCode(zombie);
+    const isChild = process.tracedLeader === tracee && tracee.byParent;
+    if (!keep) letGo(tracee, 0, tellParent);
+    if (!keep && isChild) reap(process);
+    return tell(endWord(zombie), code, value);
+  }
+  if (stop !== undefined && stop.code !== 0 && !tracee.listening) {
+    const { code } = stop;
+    if (!keep) stop.code = 0;
+    return tell((code << 8) | STOPPED, stop.why, code);
+  }
+  return undefined;
 }
 
 /** wait_consider_child: what of a child is to be told, and that it has been. */
@@ -67,20 +90,23 @@ function consider(child: Process, options: number): Found | undefined {
     const info = exitInfo(child, status);
     const used = child.cpuTime + child.childrenCpuTime;
     if (!keep) reap(child);
-    return { child, status: statusWord(status), info, used };
+    return { id: child.pid, status: endWord(status), info, used };
   }
   const used = child.usedCpu;
   if ((options & WSTOPPED) !== 0 && signals.stoppedBy !== 0 && signals.stopUnreported) {
     signals.stopUnreported = keep;
     const info = childInfo(child, Signal.SIGCHLD, SiCode.CLD_STOPPED, signals.stoppedBy);
-    return { child, status: (signals.stoppedBy << 8) | STOPPED, info, used };
+    return { id: child.pid, status: (signals.stoppedBy << 8) | STOPPED, info, used };
   }
-  if ((options & Option.WCONTINUED) !== 0 && signals.continueUnreported) {
-    signals.continueUnreported = keep;
-    const info = childInfo(child, Signal.SIGCHLD, SiCode.CLD_CONTINUED, Signal.SIGCONT);
-    return { child, status: CONTINUED, info, used };
-  }
-  return undefined;
+  return considerContinued(child, options);
+}
+
+function considerContinued(child: Process, options: number): Found | undefined {
+  const { signals } = child;
+  if ((options & Option.WCONTINUED) === 0 || !signals.continueUnreported || child.ended) return undefined;
+  signals.continueUnreported = (options & Option.WNOWAIT) !== 0;
+  const info = childInfo(child, Signal.SIGCHLD, SiCode.CLD_CONTINUED, Signal.SIGCONT);
+  return { id: child.pid, status: CONTINUED, info, used: child.usedCpu };
 }
 
 function reap(child: Process): void {
@@ -94,7 +120,7 @@ function reap(child: Process): void {
 
 /** eligible_child: __WCLONE asks for children that do not send SIGCHLD, __WALL for all. */
 function isEligible(task: Task, child: Process, which: Which, options: number): boolean {
-  if (!which(child)) return false;
+  if (!which(child.pid, child)) return false;
   if ((options & Option.__WNOTHREAD) !== 0 && child.creator !== task) return false;
   if ((options & Option.__WALL) !== 0) return true;
   return (child.signals.exitSignal !== Signal.SIGCHLD) === ((options & Option.__WCLONE) !== 0);
@@ -104,12 +130,33 @@ function isEligible(task: Task, child: Process, which: Which, options: number): 
 function look(task: Task, which: Which, options: number): Found | "none" | undefined {
   let any = false;
   for (const child of task.process.children) {
+    const tracee = child.tracedLeader;
+    // Its parent's process may trace it too: then it is told of as a tracee. The end of another's tracee is kept back.
+    if (tracee?.byParent) continue;
     if (!isEligible(task, child, which, options)) continue;
-    const found = consider(child, options);
+    const found = tracee?.zombie === undefined ? consider(child, options) : undefined;
     if (found !== undefined) return found;
-    if (!child.ended || (options & Option.WEXITED) !== 0) any = true;
+    if (!child.ended || tracee !== undefined || (options & Option.WEXITED) !== 0) any = true;
   }
-  return any ? undefined : "none";
+  const traced = lookAtTracees(task, which, options);
+  if (traced === "some") return undefined;
+  return traced ?? (any ? undefined : "none");
+}
+
+/** The same for those that its threads trace; "some" where they may have something to tell later. */
+function lookAtTracees(task: Task, which: Which, options: number): Found | "some" | undefined {
+  let any = false;
+  for (const thread of task.process.tasks) {
+    if (thread.tracees === undefined || ((options & Option.__WNOTHREAD) !== 0 && thread !== task)) continue;
+    for (const tracee of thread.tracees) {
+      const { tid, process } = tracee.task;
+      if (!which(tid, process)) continue;
+      const found = considerTracee(tracee, options) ?? considerContinued(process, options);
+      if (found !== undefined) return found;
+      any = true;
+    }
+  }
+  return any ? "some" : undefined;
 }
 
 /** do_wait. @param told makes the result of what was found: undefined for WNOHANG, "none" where there are no children */
@@ -129,12 +176,12 @@ const noChildren = (task: Task): number => task.fail(Errno.ECHILD, "it has no su
 const anyChild: Which = () => true;
 const inGroup =
   (pgid: number): Which =>
-  (child) =>
+  (_, child) =>
     child.pgid === pgid;
 const withPid =
   (pid: number): Which =>
-  (child) =>
-    child.pid === pid;
+  (id) =>
+    id === pid;
 
 function whichOf(task: Task, target: number): Which {
   if (target === -1) return anyChild;
@@ -152,7 +199,7 @@ function wait4(task: Task, target: number, status: number, given: number, usage:
     // The child is gone also where its status cannot be told.
     if (status !== 0) task.memory.setU32(status, found.status);
     if (usage !== 0) writeRusage(task, usage, found.used);
-    return found.child.pid;
+    return found.id;
   });
 }
 
@@ -189,7 +236,7 @@ function waitId(task: Task, type: number, id: number, info: number, given: numbe
       const file = task.process.files.get(id);
       if (!(file instanceof PidFile)) return task.fail(Errno.EBADF, `descriptor ${id} is no pidfd`);
       const { process } = file;
-      which = (child) => child === process;
+      which = (id, child) => child === process && id === process.pid;
       // A pidfd opened with PIDFD_NONBLOCK asks for EAGAIN instead of waiting.
       again = (file.flags & O_NONBLOCK) !== 0 && (options & Option.WNOHANG) === 0;
       if (again) options |= Option.WNOHANG;

@@ -4,6 +4,7 @@ import { x86_64 } from "../abi.ts";
 import { Errno } from "../errno.ts";
 import { exitProcess } from "../exit.ts";
 import { Resource } from "../limits.ts";
+import { disableStep, stopForSignal, stopForTrap, stopInHandler } from "../ptrace/stops.ts";
 import { abortCriticalSection } from "../rseq.ts";
 import type { Process, Task } from "../task.ts";
 import { Wait } from "../wait.ts";
@@ -35,33 +36,51 @@ export function deliverSignals(task: Task, result: number | undefined, complain:
   let outcome = result ?? own.heldResult;
   own.heldResult = undefined;
   let faulted = fault;
-  while (!task.dead) {
+  while (!task.dead && task.wait === undefined) {
     if (shared.fatal !== 0) {
       tellFatal(task, shared.fatal);
       exitProcess(process, { kind: "killed", signal: shared.fatal });
       return;
     }
-    if (shared.stoppedBy !== 0) {
-      own.heldResult = outcome;
-      pause(task);
+    const { tracee } = task;
+    if (tracee === undefined ? shared.stoppedBy !== 0 : tracee.trapped) {
+      if (tracee !== undefined) stopForTrap(tracee, outcome);
+      else {
+        own.heldResult = outcome;
+        pause(task);
+      }
       return;
     }
-    const info = takeSignal(task);
-    if (info === undefined) break;
+    let info = tracee?.injected;
+    if (tracee !== undefined && info !== undefined) tracee.injected = undefined;
+    else {
+      info = takeSignal(task);
+      if (info === undefined) break;
+      task.kernel.tracer?.signal(task, signalText(info));
+      if (tracee !== undefined && info.signal !== Signal.SIGKILL) {
+        stopForSignal(tracee, info, outcome);
+        return;
+      }
+    }
     const { signal } = info;
-    task.kernel.tracer?.signal(task, signalText(info));
     const action = shared.hand.get(signal);
     if (action.handler === SIG_IGN) continue;
     if (action.handler !== SIG_DFL) {
       if (outcome !== undefined) restartAround(task, outcome, action);
       outcome = undefined;
-      handle(task, info, action, complain, faulted);
+      const stepping = tracee?.stepping === true;
+      if (tracee !== undefined && stepping) disableStep(tracee);
+      const entered = handle(task, info, action, complain, faulted);
       faulted = false;
+      if (tracee !== undefined && stepping && entered) {
+        stopInHandler(tracee);
+        return;
+      }
       continue;
     }
     byDefault(task, signal);
   }
-  if (task.dead) return;
+  if (task.dead || task.wait !== undefined) return;
   recalculate(task);
   if (outcome !== undefined) restart(task, outcome);
   if (own.saved !== undefined) {
@@ -154,7 +173,8 @@ function again(task: Task, number: number): void {
   cpu.setReg(Reg.rip, cpu.reg(Reg.rip) - TRAP_BYTES);
 }
 
-function handle(task: Task, info: SigInfo, action: Action, complain: Complain, fault: boolean): void {
+/** True when the handler has been entered. */
+function handle(task: Task, info: SigInfo, action: Action, complain: Complain, fault: boolean): boolean {
   const { signals: own, process } = task;
   const { signal } = info;
   if (action.flags & SaFlag.SA_RESETHAND) process.signals.hand.reset(signal);
@@ -163,12 +183,13 @@ function handle(task: Task, info: SigInfo, action: Action, complain: Complain, f
   own.saved = undefined;
   if (failure !== undefined) {
     badFrame(task, signal, failure, complain);
-    return;
+    return false;
   }
   if (own.alt.flags & SS_AUTODISARM) own.alt.reset();
   const blocked = own.blocked.union(action.mask);
   if (!(action.flags & SaFlag.SA_NODEFER)) blocked.add(signal);
   setBlocked(task, blocked);
+  return true;
 }
 
 /** force_sigsegv: a second failure, for SIGSEGV itself, cannot be handled. */

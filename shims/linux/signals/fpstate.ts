@@ -58,7 +58,7 @@ export function saveFpu(task: Task, at: number, narrow: boolean): void {
 }
 
 /** convert_from_fxsr on a 64-bit kernel, which puts CS and DS where the pointers' segments were. */
-function fsaveHeader(cpu: Cpu, scratch: FrameScratch): Uint8Array {
+export function fsaveHeader(cpu: Cpu, scratch: FrameScratch): Uint8Array {
   const { fpu: image, fpuView: fx, fsave: header, fsaveView: view } = scratch;
   const status = fx.getUint16(2, true);
   view.setUint32(0, 0xffff_0000 | fx.getUint16(0, true), true);
@@ -117,11 +117,16 @@ export function restoreFpu(task: Task, at: number, narrow: boolean): boolean {
 
 /** @throws MemoryFault */
 function loadFpu({ cpu, memory, kernel }: Task, at: number, narrow: boolean): boolean {
-  const { fpu: image, fpuView: fx, fsave: header, fsaveView: view } = kernel.signals.state.scratch;
-  memory.read(narrow ? at + FSAVE_BYTES : at, image);
-  if (!narrow) return cpu.fxrstor(image);
-  memory.read(at, header);
-  // The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr).
+  const { scratch } = kernel.signals.state;
+  memory.read(narrow ? at + FSAVE_BYTES : at, scratch.fpu);
+  if (!narrow) return cpu.fxrstor(scratch.fpu);
+  memory.read(at, scratch.fsave);
+  mergeFsaveHeader(scratch);
+  return cpu.fxrstor(scratch.fpu);
+}
+
+/** The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr). */
+export function mergeFsaveHeader({ fpu: image, fpuView: fx, fsave: header, fsaveView: view }: FrameScratch): void {
   fx.setUint16(0, view.getUint16(0, true), true);
   fx.setUint16(2, view.getUint16(4, true), true);
   const tags = view.getUint16(8, true);
@@ -130,5 +135,4 @@ function loadFpu({ cpu, memory, kernel }: Task, at: number, narrow: boolean): bo
   image[4] = used;
   for (let i = 0; i < 8; i++)
     for (let byte = 0; byte < 10; byte++) image[XMM_ST_AT + 16 * i + byte] = header[28 + 10 * i + byte] ?? 0;
-  return cpu.fxrstor(image);
 }

@@ -45,6 +45,11 @@ export class PendingSignals {
     return this.#queue.find((queued) => queued.info.signal === signal)?.info;
   }
 
+  /** Information of up to `count` queued signals, but for the first `from`. */
+  infos(from: number, count: number): SigInfo[] {
+    return this.#queue.slice(from, from + count).map(({ info }) => info);
+  }
+
   /**
    * Takes the first queued `signal`. Undefined when nothing was queued for it (no room was left): its information is lost.
    */

@@ -30,7 +30,9 @@ export class Signals implements SignalPort {
     if (info === undefined) return;
     const { signal } = info;
     const { handler } = task.process.signals.hand.get(signal);
-    if (handler === SIG_DFL || handler === SIG_IGN || signals.blocked.has(signal)) {
+    const unhandled = handler === SIG_DFL || handler === SIG_IGN || signals.blocked.has(signal);
+    // A tracer's breakpoints and steps are faults too, and what becomes of the others is its business.
+    if (unhandled && task.tracee === undefined) {
       this.#options.report(faultReport(task, fault, this.#options.disassemble));
     }
     if (signal === Signal.SIGKILL) sendToTask(task, info);
@@ -61,8 +63,9 @@ export class Signals implements SignalPort {
     if (parent === undefined || status === undefined) return;
     const signal = signals.exitSignal;
     const { handler, flags } = parent.signals.hand.get(signal);
-    const ignored = signal === Signal.SIGCHLD && handler === SIG_IGN;
-    if (ignored || (signal === Signal.SIGCHLD && flags & SaFlag.SA_NOCLDWAIT)) {
+    const traced = process.tracedLeader !== undefined;
+    const ignored = signal === Signal.SIGCHLD && handler === SIG_IGN && !traced;
+    if (ignored || (signal === Signal.SIGCHLD && flags & SaFlag.SA_NOCLDWAIT && !traced)) {
       parent.children.delete(process);
       kernel.processes.delete(process.pid);
     }

@@ -19,12 +19,13 @@ export function recalculate(task: Task): void {
   const { lo, hi } = own.blocked;
   own.attention =
     (((set.lo | shared.lo) & ~lo) | ((set.hi | shared.hi) & ~hi)) !== 0 ||
-    process.signals.stoppedBy !== 0 ||
+    (task.tracee === undefined ? process.signals.stoppedBy !== 0 : task.tracee.trapped) ||
+    task.tracee?.injected !== undefined ||
     process.signals.fatal !== 0;
 }
 
 /** Makes a task look at its signals, also out of a wait. */
-function alert(task: Task): void {
+export function alert(task: Task): void {
   task.signals.attention = true;
   if (task.wait !== undefined) task.kernel.scheduler.ready(task);
 }
@@ -59,6 +60,8 @@ function isIgnored(process: Process, task: Task | undefined, signal: number): bo
   if (task !== undefined) {
     const { blocked, waitedFor } = task.signals;
     if (blocked.has(signal) || waitedFor?.has(signal)) return false;
+    // A tracer hears of what is ignored too.
+    if (task.tracee !== undefined && signal !== Signal.SIGKILL) return false;
   }
   const { handler } = process.signals.hand.get(signal);
   return handler === SIG_IGN || (handler === SIG_DFL && defaultAction(signal) === "ignore");
@@ -88,6 +91,12 @@ function stopOrContinue(process: Process, signal: number): void {
   else if (signal === Signal.SIGCONT) {
     flushAll(process, STOPS);
     resume(process, true);
+    for (const { tracee } of process.tasks) {
+      if (tracee === undefined) continue;
+      tracee.stopPending = 0;
+      tracee.notify();
+    }
+    for (const task of process.tasks) if (task.tracee?.trapNotify) alert(task);
   }
 }
 
@@ -107,8 +116,15 @@ export function stopProcess(process: Process, signal: number): void {
   process.signals.stoppedBy = signal;
   process.signals.stopUnreported = true;
   process.signals.continueUnreported = false;
-  for (const task of process.tasks) alert(task);
-  notifyStopped(process, SiCode.CLD_STOPPED, signal);
+  for (const task of process.tasks) {
+    const { tracee } = task;
+    if (tracee !== undefined) {
+      tracee.stopPending = signal;
+      if (tracee.listening) tracee.notify();
+    }
+    alert(task);
+  }
+  if (!process.tracedLeader?.byParent) notifyStopped(process, SiCode.CLD_STOPPED, signal);
 }
 
 /** do_notify_parent_cldstop. */
@@ -157,6 +173,7 @@ function wants(task: Task, signal: number): boolean {
   const { signals, kernel } = task;
   if (signals.blocked.has(signal)) return false;
   if (signal === Signal.SIGKILL) return true;
+  if (task.tracee?.stop !== undefined) return false;
   return kernel.current === task || !signals.attention;
 }
 
@@ -170,7 +187,8 @@ function chooseTask(process: Process, target: Task | undefined, signal: number):
     else for (const task of process.tasks) if (chosen === undefined && wants(task, signal)) chosen = task;
   }
   if (chosen === undefined) return;
-  if (endsAtOnce(process, signal) && !chosen.signals.waitedFor?.has(signal)) {
+  const traced = signal !== Signal.SIGKILL && (target ?? chosen).tracee !== undefined;
+  if (endsAtOnce(process, signal) && !traced && !chosen.signals.waitedFor?.has(signal)) {
     kill(process, signal);
     return;
   }
@@ -180,7 +198,10 @@ function chooseTask(process: Process, target: Task | undefined, signal: number):
 function kill(process: Process, signal: number): void {
   if (process.signals.fatal === 0) process.signals.fatal = signal;
   resume(process, false);
-  for (const task of process.tasks) alert(task);
+  for (const task of process.tasks) {
+    task.tracee?.killed();
+    alert(task);
+  }
 }
 
 function send(process: Process, target: Task | undefined, info: SigInfo, timer: QueuedTimer | undefined): number {

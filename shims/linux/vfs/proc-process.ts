@@ -280,8 +280,18 @@ function descriptorText(file: OpenFile): string {
   return `pos:\t${file.position}\nflags:\t0${file.flags.toString(8)}\nmnt_id:\t${file.inode.fs.dev}\nino:\t${file.inode.ino}\n`;
 }
 
-function state(process: Process, task: Task | undefined): "R" | "S" | "Z" {
+const STATES = {
+  R: "R (running)",
+  S: "S (sleeping)",
+  T: "T (stopped)",
+  t: "t (tracing stop)",
+  Z: "Z (zombie)",
+} as const;
+
+function state(process: Process, task: Task | undefined): keyof typeof STATES {
+  if (task?.tracee?.stop !== undefined) return "t";
   if (process.status) return "Z";
+  if (task?.wait?.pause) return "T";
   return task?.wait ? "S" : "R";
 }
 
@@ -330,13 +340,14 @@ function statusText(process: Process, task: Task | undefined): string {
   const { cred } = process;
   const size = sizePages(process.mm.space) * 4;
   const resident = residentPages(process.mm.space) * 4;
-  const long = { R: "R (running)", S: "S (sleeping)", Z: "Z (zombie)" }[state(process, task)];
+  const long = STATES[state(process, task)];
   const kib = (name: string, value: number) => `${name}:\t${String(value).padStart(8)} kB\n`;
   const capabilities = cred.superuser ? "000001ffffffffff" : "0000000000000000";
   const none = "0000000000000000";
   return (
     `Name:\t${task?.comm ?? ""}\nUmask:\t${process.fs.umask.toString(8).padStart(4, "0")}\nState:\t${long}\n` +
-    `Tgid:\t${process.pid}\nNgid:\t0\nPid:\t${task?.tid ?? process.pid}\nPPid:\t${process.ppid}\nTracerPid:\t0\n` +
+    `Tgid:\t${process.pid}\nNgid:\t0\nPid:\t${task?.tid ?? process.pid}\nPPid:\t${process.ppid}\n` +
+    `TracerPid:\t${task?.tracee?.tracer.tid ?? 0}\n` +
     `Uid:\t${cred.ruid}\t${cred.euid}\t${cred.suid}\t${cred.uid}\nGid:\t${cred.rgid}\t${cred.egid}\t${cred.sgid}\t${cred.gid}\n` +
     `FDSize:\t${Math.max(64, process.files.length)}\nGroups:\t${cred.groups.join(" ")} \n` +
     kib("VmPeak", size) +
