@@ -20,6 +20,8 @@
       "-Wl,--wrap=abort",
       "-Wl,--wrap=helper_syscall_x86_64",
       "-Wl,--wrap=helper_fxsave_x86_64",
+      "-Wl,--wrap=helper_ldmxcsr_x86_64",
+      "-Wl,--wrap=helper_fxrstor_x86_64",
       "-Wl,--wrap=helper_phaddw_mmx_x86_64",
       "-Wl,--wrap=helper_phaddw_xmm_x86_64",
       "-Wl,--wrap=helper_phaddd_mmx_x86_64",

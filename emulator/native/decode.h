@@ -18,6 +18,7 @@ enum class Verdict : uint8_t {
   storeMxcsr,  // stmxcsr: the exception flags are kept elsewhere
   checked,     // strict segments: the engine looks at its memory accesses first
   xsave,       // xsave and its like, xgetbv
+  hostSse,     // may raise an unmasked floating-point exception: see host-sse.h
   writeBase,   // wrfsbase, wrgsbase of 64 bits: the engine checks the address
 };
 

@@ -320,6 +320,11 @@ void Engine::onSyscallInstruction(uint32_t addend) {
 
 bool Engine::onCpuidInstruction() {
   const Decoded& d = ownInstructionAt(env.head().eip);
+  if (SseForm form = hostForm(d, env.head().hflags); form.to) {
+    // The translator does not know of other flags.
+    if (!computeOnHost(d, form) || form.to == SseForm::flags) internals::exitBlock(cpu);
+    return true;
+  }
   if (d.verdict != Verdict::repString) return extendedCpuid();
   // The block goes on with the next instruction, unless there is a reason to look around first.
   if (repString(d) != Repeated::done) internals::exitBlock(cpu);

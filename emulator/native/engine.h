@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "decode.h"
+#include "host-sse.h"
 #include "layout.h"
 #include "memory.h"
 #include "processor.h"
@@ -97,6 +98,7 @@ class Engine {
   CPUState* cpu = nullptr;
   StopBlock stop{};
   std::unique_ptr<Physical> physical;
+  std::unique_ptr<HostSse> hostSse;  // once MXCSR has had an unmasked exception
 
   // Used by the wrapped functions of libunicorn (wraps.cc).
   bool fill(CPUState* cs, uint64_t address, int size, int access, int mmuIdx, bool probe, uintptr_t retaddr);
@@ -105,6 +107,12 @@ class Engine {
   // Where the translator was shown a cpuid: true when the instruction is another one and is done.
   bool onCpuidInstruction();
   void onSysenter(uint32_t addend);
+  // MXCSR is about to be loaded by LDMXCSR, or by FXRSTOR from an address: raises #GP where hardware does. True when
+  // floating-point exceptions are from then on translated otherwise; then the load is followed by leaveBlock().
+  bool beforeMxcsr(uint32_t value, uintptr_t retaddr);
+  bool beforeFxrstor(uint64_t address, uintptr_t retaddr);
+  // EIP is at the instruction, which is done.
+  void leaveBlock();
   void onAbort();
   // While a block is translated: what a load or store of the instruction at hand wants of its address, for TCG.
   uint32_t wantedAlignment();
@@ -155,6 +163,13 @@ class Engine {
   enum class Repeated { done, codeWritten, more, stopped };
   Repeated repString(const Decoded& d);
   uint64_t effectiveAddress(const Decoded& d);
+  bool computeOnHost(const Decoded& d, const SseForm& form);
+  // The form of an instruction that has to be computed on the host now.
+  SseForm hostForm(const Decoded& d, uint32_t hflags) {
+    SseForm form = sseForm(d);
+    if (hostSse && !hostSse->ok()) return {};
+    return hflags & HF_FLOAT_TRAPS || form.always ? form : SseForm{};
+  }
   bool storeGuest(uint64_t address, const void* from, uint32_t size);
   bool loadGuest(uint64_t address, void* into, uint32_t size, Access access = READ);
   void stopAtMiss(uint64_t address, int access, int64_t miss);

@@ -140,13 +140,18 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
 bool Engine::ownInstruction() {
   EnvHead& h = env.head();
   const Decoded& d = ownInstructionAt(h.eip);
+  SseForm form = hostForm(d, h.hflags);
   if (needsCheck(d, h.hflags)) {
     checkedAt_ = h.eip;
     if (!checkSegments(d)) return true;
-    if (d.verdict != Verdict::repString && d.verdict != Verdict::storeMxcsr) {
+    if (d.verdict != Verdict::repString && d.verdict != Verdict::storeMxcsr && !form.to) {
       runAlone();
       return true;
     }
+  }
+  if (form.to) {
+    computeOnHost(d, form);
+    return true;
   }
   switch (d.verdict) {
     case Verdict::repString:

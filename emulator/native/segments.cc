@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "engine.h"
+#include "internals.h"
 
 namespace shimbed {
 
@@ -94,6 +95,7 @@ void Engine::restore(const Context& c) {
   h.ldt = ldt;
   // Whatever the bytes are, the CPU stays in ring 3 of long mode and inside its own tables.
   h.hflags = (h.hflags & HF_CONTEXT) | HF_FIXED;
+  if (unmasks(env.at<uint32_t>(offset::mxcsr))) h.hflags |= HF_FLOAT_TRAPS;
   h.eflags = (h.eflags & FLAGS_USER) | FLAGS_FIXED;
   updateShape();
   h.df = h.df < 0 ? -1 : 1;
@@ -140,6 +142,33 @@ bool Engine::fxrstor(const uint8_t* image) {
   }
   for (uint32_t i = 0; i < 16; i++) std::memcpy(env.p + offset::xmmRegs + 64 * i, image + 160 + 16 * i, 16);
   return true;
+}
+
+bool Engine::beforeMxcsr(uint32_t value, uintptr_t retaddr) {
+  bool flips = unmasks(value) != bool(env.head().hflags & HF_FLOAT_TRAPS);
+  if (!flips && !(value >> 16)) return false;
+  internals::restoreState(cpu, retaddr);
+  if (!(value >> 16)) return true;
+  stopException(13, 0);
+  internals::leave(cpu, uc, 0);
+}
+
+bool Engine::beforeFxrstor(uint64_t address, uintptr_t retaddr) {
+  // Where the image cannot be read the instruction itself says so.
+  internals::restoreState(cpu, retaddr);
+  int64_t at = address & 15 || !active_ ? int64_t(UNMAPPED) : active_->translate(address + 24, READ);
+  if (at < 0) return false;
+  uint32_t mxcsr;
+  std::memcpy(&mxcsr, physical->base() + at, sizeof mxcsr);
+  return beforeMxcsr(mxcsr, 0);
+}
+
+void Engine::leaveBlock() {
+  EnvHead& h = env.head();
+  if (h.eflags & FLAG_TF) return;  // blocks of one instruction, and the trap is still to come
+  h.eip += instructionAt(h.eip).length;
+  if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
+  internals::exitBlock(cpu);
 }
 
 }  // namespace shimbed

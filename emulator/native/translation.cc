@@ -19,6 +19,13 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   alignsAll_ = flags & FLAG_AC;
   bool checks = strict_ && width != Width::code64 && maxInstructions > 1;  // alone: runAlone()
   if (width != Width::code64) pc = uint32_t(pc);
+  auto toHost = [&](Decoded& d) {
+    if (d.map == 1 || !d.length || (d.verdict != Verdict::fine && d.verdict != Verdict::rewrite) || !hostForm(d, flags).to) return;
+    if (!hostSse) hostSse = std::make_unique<HostSse>();
+    if (!hostSse->ok()) return;
+    d.verdict = Verdict::hostSse;
+    d.endsBlock = true;
+  };
   int64_t at = active_->translate(pc, FETCH);
   if (at < 0) return maxInstructions;
   const uint8_t* bytes = physical->base() + at;
@@ -35,11 +42,13 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       if (next < 0) return 1;
       std::memcpy(window + left, physical->base() + next, 15);
       d = decode(window, left + 15, width, processor_);
+      toHost(d);
       if (checks && d.length && needsCheck(d, flags)) d.verdict = Verdict::checked;
       if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
       patchInstruction(pc, d, width, false);
       return 1;
     }
+    toHost(d);
     if (!d.length) return count + 1;  // too long: the translator raises #GP itself
     if (checks && (d.verdict != Verdict::undefined) && needsCheck(d, flags)) {
       d.verdict = Verdict::checked;
@@ -47,7 +56,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
     }
     if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
     // A trap or a check after each element of a string needs to leave the translated code.
-    bool inPlace = d.verdict == Verdict::repString && !strict_ && !(flags & FLAG_TF);
+    bool inPlace = (d.verdict == Verdict::repString || d.verdict == Verdict::hostSse) && !strict_ && !(flags & FLAG_TF);
     patchInstruction(pc, d, width, inPlace);
     if (d.endsBlock && (!inPlace || patchCount_ == std::size(patches_))) return count + 1;
     pc += d.length;
@@ -90,6 +99,7 @@ void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool i
       }
       [[fallthrough]];
     case Verdict::repString:
+    case Verdict::hostSse:
       // After cpuid the translated code goes on with the next instruction, after syscall it is left.
       if (inPlace) {
         patch.address = at;

@@ -96,6 +96,8 @@ __attribute__((visibility("default"))) void update_mxcsr_status_x86_64(char* env
   e.at<uint8_t>(offset::sseFlags) = uint8_t(mxcsr & MXCSR_TRACKED);
   e.at<uint8_t>(offset::sseFlushResults) = mxcsr >> 15 & 1;
   e.at<uint8_t>(offset::sseFlushInputs) = mxcsr >> 6 & 1;
+  uint32_t& hflags = e.head().hflags;
+  hflags = unmasks(mxcsr) ? hflags | HF_FLOAT_TRAPS : hflags & ~HF_FLOAT_TRAPS;
 }
 
 // A jump, not a call: the return address says which guest instruction it is.
@@ -103,6 +105,20 @@ void __wrap_helper_fxsave_x86_64(char* env, uint64_t address) {
   shimbed::Env{env}.mergeMxcsr();
   return __real_helper_fxsave_x86_64(env, address);
 }
+
+// What is translated otherwise while an exception of MXCSR is unmasked. The return address says which instruction it is.
+#define LOADS_MXCSR(name, parameters, arguments, before)                                        \
+  void __real_helper_##name##_x86_64 parameters;                                                \
+  void __wrap_helper_##name##_x86_64 parameters {                                               \
+    Engine* e = currentEngine();                                                                \
+    uintptr_t retaddr = reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2;           \
+    bool flips = e && e->before;                                                                \
+    __real_helper_##name##_x86_64 arguments;                                                    \
+    if (flips) e->leaveBlock();                                                                 \
+  }
+LOADS_MXCSR(ldmxcsr, (void* env, uint32_t value), (env, value), beforeMxcsr(value, retaddr))
+LOADS_MXCSR(fxrstor, (void* env, uint64_t address), (env, address), beforeFxrstor(address, retaddr))
+#undef LOADS_MXCSR
 
 // Loads of segment registers, after which strict segments may have other things to check. Without them it is a jump,
 // since the return address says which guest instruction it is; with them that is looked up before.

@@ -176,10 +176,11 @@ export function compare(s: Snippet, bits: Bits, host: Ending, ours: Ending, stri
   if (register >= 0) return differ(`register ${register}`);
   if (host.data !== ours.data || host.stack !== ours.stack) return differ("memory");
   if (((host.flags ^ ours.flags) & 0xcd5 & ~undefinedFlags(p)) !== 0) return differ("flags");
-  if (bits === 32) return undefined;
-  const xmm = host.fx.findIndex((value, i) => i >= 160 && i < 416 && value !== ours.fx[i]);
+  const end = bits === 64 ? 416 : 288;
+  const xmm = host.fx.findIndex((value, i) => i >= 160 && i < end && value !== ours.fx[i]);
   if (xmm >= 0) return differ(`xmm${(xmm - 160) >> 4}`);
-  // Denormal operands are not tracked.
-  if ((((host.fx[24] ?? 0) ^ (ours.fx[24] ?? 0)) & ~2) !== 0) return differ("mxcsr");
+  // Denormal operands are not tracked while all exceptions are masked.
+  const tracked = (s.mxcsr & 0x1f80) === 0x1f80 ? ~2 : ~0;
+  if ((((host.fx[24] ?? 0) ^ (ours.fx[24] ?? 0)) & tracked) !== 0) return differ("mxcsr");
   return undefined;
 }

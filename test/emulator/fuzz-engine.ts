@@ -29,7 +29,7 @@ for (const bits of [64, 32] as const) {
     continue;
   }
   let different = 0;
-  const host = runNatively(runner, bits, list);
+  const host = runNatively(runner, list);
   for (const [i, s] of list.entries()) {
     const [theirs, ours] = [host[i], guest.step(s)];
     const difference =

@@ -36,7 +36,7 @@ describe.each([64, 32] as const)("random code of %i bits", (bits) => {
   const runner = nativeRunner(bits);
   test.skipIf(runner === undefined)("ends as on this machine's processor", () => {
     const list = snippets(bits, (s) => !leaves(s, bits));
-    const host = runNatively(runner ?? "", bits, list);
+    const host = runNatively(runner ?? "", list);
     const guest = new SnippetGuest(bits);
     const differences: string[] = [];
     for (const [i, s] of list.entries()) {

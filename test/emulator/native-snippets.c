@@ -22,6 +22,7 @@ struct snippet {
   uint32_t flags, offset, length;
   uint8_t code[36];
   uint16_t selectors[4]; /* ds es fs gs, in 32-bit code */
+  uint32_t mxcsr, spare;
 };
 struct result {
   uint32_t signal, trap, error, spare;
@@ -46,6 +47,7 @@ static long call3(long n, long a, const void *b, long c) {
 }
 #else
 static const int order[16] = {REG_EAX, REG_ECX, REG_EDX, REG_EBX, REG_ESP, REG_EBP, REG_ESI, REG_EDI};
+enum { FSAVE = 112 }; /* bytes before the FXSAVE image in a frame */
 enum { COUNT = 8, IP = REG_EIP, FLAGS = REG_EFL };
 static long call3(long n, long a, const void *b, long c) {
   long r;
@@ -97,14 +99,18 @@ static void next(ucontext_t *u) {
   call3(SYS_arch_prctl, 0x1001, (void *)0x2000, 0);
   g[REG_CSGSFS] = (greg_t)(0x33 | 0x002bull << 48);
   uint8_t *fx = (uint8_t *)u->uc_mcontext.fpregs;
-  memset(fx, 0, 512); /* also the mark of extended state: only this much is restored */
-  fx[0] = 0x7f, fx[1] = 0x03, fx[24] = 0x80, fx[25] = 0x1f;
-  for (int i = 0; i < 256; i++) fx[160 + i] = (uint8_t)(i * 37 + 5);
 #else
   g[REG_CS] = 0x23, g[REG_SS] = 0x2b, g[REG_DS] = now.selectors[0], g[REG_ES] = now.selectors[1];
   g[REG_FS] = now.selectors[2], g[REG_GS] = now.selectors[3];
-  u->uc_mcontext.fpregs = 0;
+  static const uint32_t fsave[7] = {0xffff037f, 0xffff0000, 0xffffffff};
+  memset(u->uc_mcontext.fpregs, 0, FSAVE);
+  memcpy(u->uc_mcontext.fpregs, fsave, sizeof fsave);
+  uint8_t *fx = (uint8_t *)u->uc_mcontext.fpregs + FSAVE;
 #endif
+  memset(fx, 0, 512); /* also the mark of extended state: only this much is restored */
+  fx[0] = 0x7f, fx[1] = 0x03;
+  memcpy(fx + 24, &now.mxcsr, 4);
+  for (int i = 0; i < 256; i++) fx[160 + i] = (uint8_t)(i * 37 + 5);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context) {
@@ -134,6 +140,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 #else
     out.address = u->uc_mcontext.cr2;
     out.selectors = (uint32_t)(g[REG_CS] & 0xffff) | (uint32_t)g[REG_SS] << 16;
+    memcpy(out.fx, (uint8_t *)u->uc_mcontext.fpregs + FSAVE, 512);
 #endif
     put(&out, sizeof out);
   }

@@ -63,6 +63,15 @@ describe("an addon over the shared libunicorn", () => {
     runCode(exchange, ({ cpu }) => expect(cpu.regBig(Reg.rax)).toBe(0xdeadbeef00000000n));
   });
 
+  test("raises an SSE exception that LDMXCSR has unmasked, and none before", () => {
+    // pxor xmm0, xmm0; divss xmm0, xmm0; mov dword [rdi], 0x1f00; ldmxcsr [rdi]; divss xmm0, [rdi + 8]
+    const code = [0x66, 0x0f, 0xef, 0xc0, 0xf3, 0x0f, 0x5e, 0xc0, 0xc7, 0x07, 0x00, 0x1f, 0, 0, 0x0f, 0xae, 0x17];
+    runCode([...code, 0x66, 0x0f, 0xef, 0xc0, 0xf3, 0x0f, 0x5e, 0x47, 0x08], ({ cpu }, kind) => {
+      expect([kind, cpu.stopVector, cpu.reg(Reg.rip)]).toEqual([StopKind.exception, 19, 0x10000 + 21]);
+      expect(cpu.fxsave().slice(24, 26)).toEqual(Uint8Array.of(0x01, 0x1f));
+    });
+  });
+
   test("stops at a system call", () => {
     runCode([0xb8, 39, 0, 0, 0, 0x0f, 0x05], ({ cpu }, kind) => {
       expect(kind).toBe(StopKind.syscall);

@@ -14,6 +14,7 @@ export interface Snippet {
   readonly registers: readonly bigint[];
   /** Status flags and DF. */
   readonly flags: number;
+  readonly mxcsr: number;
   /** Where it lies in the two pages of code. */
   readonly offset: number;
   readonly code: Uint8Array;
@@ -48,7 +49,19 @@ export function numbers(seed: number): (below: number) => number {
 
 const prefixes = [0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65];
 const lockable = [0x01, 0x09, 0x29, 0x31, 0x81, 0x83, 0x87, 0xf7, 0xff];
+const floatOpcodes = [
+  0x2a, 0x2c, 0x2d, 0x2e, 0x2f, 0x51, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x5f, 0x7c, 0x7d, 0xc2, 0xd0, 0xe6,
+];
 const lockable2 = [0xa3, 0xab, 0xb3, 0xba, 0xbb, 0xb1, 0xc1, 0xc7];
+
+/** The start of an SSE instruction that computes with floating-point numbers. */
+function floatOpcode(random: (below: number) => number, bits: Bits): number[] {
+  const code = [...([[], [0x66], [0xf2], [0xf3]][random(4)] ?? [])];
+  if (bits === 64 && random(3) === 0) code.push(0x40 + random(16));
+  if (random(8) === 0) return [0x66, 0x0f, 0x3a, [0x08, 0x09, 0x0a, 0x0b, 0x40, 0x41][random(6)] ?? 0x40];
+  const op = floatOpcodes[random(floatOpcodes.length)] ?? 0x58;
+  return [...code, 0x0f, op];
+}
 
 /** Random bytes with the shapes that matter: prefixes, every opcode map, VEX and EVEX, LOCK, the page's end. */
 export function snippet(random: (below: number) => number, bits: Bits): Snippet {
@@ -68,6 +81,14 @@ export function snippet(random: (below: number) => number, bits: Bits): Snippet 
     if (shape === 5) code.push(0x38);
     if (shape === 6) code.push(0x3a);
   }
+  // Half of them under some MXCSR, and then more of what looks at it.
+  let mxcsr = 0x1f80;
+  if (random(2) === 0) {
+    mxcsr = (random(0x40) << 7) | (random(4) === 0 ? random(0x40) : 0);
+    mxcsr |= random(4) << 13;
+    if (random(4) === 0) mxcsr |= [0x40, 0x8000, 0x8040][random(3)] ?? 0;
+    if (random(4) === 0) code.splice(0, code.length, ...floatOpcode(random, bits));
+  }
   while (code.length < 24) code.push(byte());
   // Addresses that often hit: most registers point into the data, some are small, some are anything.
   const registers = Array.from({ length: bits === 64 ? 16 : 8 }, (_, i) => {
@@ -83,6 +104,7 @@ export function snippet(random: (below: number) => number, bits: Bits): Snippet 
   return {
     registers,
     flags: flags | (random(8) === 0 ? 0x400 : 0),
+    mxcsr,
     offset: atEnd ? CODE_SIZE - length : 0x40,
     code: Uint8Array.from(code.slice(0, length)),
   };
@@ -148,10 +170,10 @@ function pattern(length: number): Uint8Array {
   return new Uint8Array(words.buffer);
 }
 
-function startImage(): Uint8Array {
+function startImage(mxcsr: number): Uint8Array {
   const image = new Uint8Array(512);
   image.set([0x7f, 0x03]);
-  image.set([0x80, 0x1f], 24);
+  image.set([mxcsr & 0xff, mxcsr >> 8], 24);
   for (let i = 0; i < 256; i++) image[160 + i] = i * 37 + 5;
   return image;
 }
@@ -159,7 +181,6 @@ function startImage(): Uint8Array {
 /** An engine that is put back to the same state before each snippet. */
 export class SnippetGuest {
   readonly guest: Guest;
-  readonly #bits: Bits;
   readonly #start: CpuContext;
   readonly #data = pattern(0x2000);
   readonly #stack = pattern(0x5000);
@@ -167,11 +188,9 @@ export class SnippetGuest {
   readonly #scratch = new Uint8Array(0x5000);
 
   constructor(bits: Bits, options?: MachineOptions) {
-    this.#bits = bits;
     this.guest = newGuest(bits, options);
     const { cpu } = this.guest;
     if (bits === 64) {
-      cpu.fxrstor(startImage());
       cpu.privileged.fsBase = 0x1000n;
       cpu.privileged.gsBase = 0x2000n;
     }
@@ -189,6 +208,7 @@ export class SnippetGuest {
   prepare(s: Snippet): void {
     const { cpu, space } = this.guest;
     cpu.restoreContext(this.#start);
+    cpu.fxrstor(startImage(s.mxcsr));
     space.map(CODE, CODE_SIZE, 3);
     this.#code.set(s.code, s.offset);
     space.memory.write(CODE, this.#code);
@@ -226,7 +246,7 @@ export class SnippetGuest {
       flags: cpu.reg(Reg.rflags),
       data: part(DATA, 0x2000),
       stack: part(STACK_LOW, 0x5000),
-      fx: this.#bits === 64 ? cpu.fxsave() : new Uint8Array(512),
+      fx: cpu.fxsave(),
     };
   }
 
@@ -238,7 +258,7 @@ export class SnippetGuest {
   }
 }
 
-const IN = 16 * 8 + 12 + 36 + 8;
+const IN = 16 * 8 + 12 + 36 + 8 + 8;
 const OUT = 16 + 16 + 16 * 8 + 16 + 512;
 
 /** The program that runs snippets on the host, or undefined where it cannot be built or run. */
@@ -262,7 +282,7 @@ export function nativeRunner(bits: Bits): string | undefined {
 }
 
 /** The endings of all snippets on the host. */
-export function runNatively(runner: string, bits: Bits, snippets: readonly Snippet[]): Ending[] {
+export function runNatively(runner: string, snippets: readonly Snippet[]): Ending[] {
   const input = Buffer.alloc(IN * snippets.length);
   for (const [k, s] of snippets.entries()) {
     const at = k * IN;
@@ -273,6 +293,7 @@ export function runNatively(runner: string, bits: Bits, snippets: readonly Snipp
     input.set(s.code, at + 140);
     for (const [i, value] of (s.selectors ?? [0x2b, 0x2b, 0, 0]).entries())
       input.writeUInt16LE(value, at + 176 + 2 * i);
+    input.writeUInt32LE(s.mxcsr, at + 184);
   }
   const run = spawnSync(runner, { input, maxBuffer: OUT * snippets.length + 1024 });
   if (run.status !== 0 || run.stdout.length !== OUT * snippets.length) {
@@ -294,7 +315,7 @@ export function runNatively(runner: string, bits: Bits, snippets: readonly Snipp
       flags: out.readUInt32LE(160),
       data: out.readUInt32LE(164),
       stack: out.readUInt32LE(168),
-      fx: bits === 64 ? Uint8Array.from(out.subarray(176)) : new Uint8Array(512),
+      fx: Uint8Array.from(out.subarray(176)),
     };
   });
 }

@@ -134,7 +134,7 @@ test.skipIf(runner === undefined)("random code with segments of all kinds ends a
     const s = segmentSnippet(random);
     if (!leaves(s, 32)) list.push(s);
   }
-  const host = runNatively(runner ?? "", 32, list);
+  const host = runNatively(runner ?? "", list);
   const strict = new SnippetGuest(32, { strictSegments: true });
   const differences = list.map((s, i) => {
     const [theirs, ours] = [host[i], strict.step(s)];
