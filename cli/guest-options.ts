@@ -1,5 +1,6 @@
 /** What every command takes that runs a guest, and what their helps share. */
 import { Argument, type Command, Option } from "commander";
+import { processors } from "../emulator/machine.ts";
 import { injectHelp } from "../providers/inject-rule.ts";
 import type { Bind } from "../shims/linux/vfs/root.ts";
 import {
@@ -83,6 +84,12 @@ export function addGuestOptions(command: Command, needsGuest = true): readonly E
     .addOption(new Option("--timeout <seconds>", "end the run after this much real time").argParser(parseSeconds))
     .addOption(new Option("--max-blocks <n>", "end the run after so many basic blocks").argParser(parseCount))
     .addOption(asMemory.argParser(parseSize))
+    .addOption(
+      new Option(
+        "--cpu <model>",
+        "the processor that the guest sees; x86-64-v3 has AVX2 and is slower (x86-64-v2)",
+      ).choices(processors),
+    )
     .option("--strict-segments", "enforce segment limits and read-only data segments, as hardware does");
   return environment;
 }

@@ -105,6 +105,7 @@ export async function runToEnd(run: GuestRun): Promise<GuestReport> {
       hostNetwork: options.net === "host" ? await hostNetwork() : undefined,
       maxMemory: options.maxMemory,
       hostMemory: hostMemory(options.maxMemory),
+      processor: options.cpu,
       strictSegments: options.strictSegments,
       keptRecords: run.keptRecords,
       signals: new Signals({ report: reports.report, disassemble: reports.disassemble }),

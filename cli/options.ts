@@ -1,5 +1,6 @@
 /** The values of options: what users write, checked, as what the program needs. */
 import { InvalidArgumentError } from "commander";
+import type { Processor } from "../emulator/machine.ts";
 import type { HostEventMode } from "../providers/host-events.ts";
 import type { Bind } from "../shims/linux/vfs/root.ts";
 import type { AroundOptions } from "./around.ts";
@@ -26,6 +27,7 @@ export interface GuestOptions extends AroundOptions {
   readonly timeout?: number;
   readonly maxBlocks?: number;
   readonly maxMemory?: number;
+  readonly cpu?: Processor;
   readonly strictSegments?: boolean;
   readonly hostEvents?: HostEventMode;
   readonly json?: boolean;

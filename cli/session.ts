@@ -1,7 +1,7 @@
 /** One guest from its first instruction to its end: machine, gate, files and kernel, put together. */
 import { ElfError, EM_386 } from "../emulator/elf.ts";
 import { UserError } from "../emulator/errors.ts";
-import { Machine } from "../emulator/machine.ts";
+import { Machine, type Processor } from "../emulator/machine.ts";
 import { type AssembledGate, assembleGate, type GateAssembly } from "../providers/assembly.ts";
 import type { HostEvents } from "../providers/host-events.ts";
 import { Ledger } from "../providers/ledger.ts";
@@ -47,6 +47,8 @@ export interface SessionOptions {
   readonly maxMemory?: number | undefined;
   /** Bytes of this machine's memory that the guest's memory may take. */
   readonly hostMemory: number;
+  /** x86-64-v2 if left out. */
+  readonly processor?: Processor | undefined;
   /** Segment limits and rights are checked as hardware does, which costs much. */
   readonly strictSegments?: boolean | undefined;
   /** How many records the ledger keeps. */
@@ -88,7 +90,11 @@ export class Session {
   constructor(options: SessionOptions) {
     const { user, root, binds, stdio, streams, lower } = options;
     this.#options = options;
-    this.#machine = new Machine({ maxMemory: options.hostMemory, strictSegments: options.strictSegments ?? false });
+    this.#machine = new Machine({
+      maxMemory: options.hostMemory,
+      strictSegments: options.strictSegments ?? false,
+      ...(options.processor === undefined ? {} : { processor: options.processor }),
+    });
     const machine = this.#machine;
     const clock = options.clock === "host" ? new HostClock() : new VirtualClock();
     const random = new Random(options.seed);

@@ -18,7 +18,7 @@ Trusted applications:
   commands are invoked with which parameters, and what is expected; fixtures/ta/commands.schema.json describes it. Results
   go to standard output, the application's log and its panics to standard error. The status is 0, or 1 when a command did
   not end as expected. Also taken: -p, --as, --policy, --inject, --host-events, --ledger, --seed, --clock, --timeout,
-  --max-memory, --json (an object a line) and -o; trace takes -P too, which shows the token of each entry.`;
+  --max-memory, --cpu, --json (an object a line) and -o; trace takes -P too, which shows the token of each entry.`;
 
 const HUK_HEX = /^([\da-f]{2}){32}$/i;
 

@@ -130,7 +130,7 @@ export async function runTa(ta: TaRun, trace: boolean): Promise<number> {
  */
 export async function superviseTa({ command, guest, rest }: TaRun, how: TaSupervision): Promise<TaReport> {
   const options = taOptions(command);
-  const { provider, seed, clock, timeout, maxMemory, ldelf, ta, storage, huk, commands } = options;
+  const { provider, seed, clock, timeout, maxMemory, cpu, ldelf, ta, storage, huk, commands } = options;
   if (rest.length > 0)
     throw new UserError(`a trusted application takes no arguments, and "${rest[0]}" is one: use the command file`, 125);
   if (commands === undefined)
@@ -166,6 +166,7 @@ export async function superviseTa({ command, guest, rest }: TaRun, how: TaSuperv
       storage,
       huk,
       maxMemory,
+      processor: cpu,
       timeoutMs: timeout === undefined ? undefined : timeout * 1000,
       hostEvents: hostEvents(options),
     });

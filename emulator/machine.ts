@@ -9,7 +9,8 @@ import { PhysicalMemory } from "./physical-memory.ts";
  * Processors a guest can be shown, by the psABI's names: x86-64-v2, or with AVX, AVX2, FMA, F16C, BMI1, BMI2, LZCNT and XSAVE,
  * which the host's processor carries out.
  */
-export type Processor = "x86-64-v2" | "x86-64-v3";
+export const processors = ["x86-64-v2", "x86-64-v3"] as const;
+export type Processor = (typeof processors)[number];
 
 export interface MachineOptions {
   /** x86-64-v2 when left out. */

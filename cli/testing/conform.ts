@@ -181,6 +181,7 @@ function caseOf(probe: Probe, provider: string, timeout: number): Case {
     arch,
     seed: 0,
     inject: [],
+    cpu: "x86-64-v2",
     strictSegments: strict,
     expected: { exit: 0, stdout: `ok ${name}\n`, findings: "any" },
     golden: undefined,

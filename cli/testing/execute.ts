@@ -1,5 +1,7 @@
 /** Runs guests for tests: each in a machine of its own, with nothing of the host but its files. */
+
 import { UserError } from "../../emulator/errors.ts";
+import type { Processor } from "../../emulator/machine.ts";
 import { parseInjectRule } from "../../providers/inject-rule.ts";
 import { HostPanic } from "../../providers/lifecycle.ts";
 import type { RunEnd, RunLimits } from "../../shims/linux/run.ts";
@@ -29,6 +31,8 @@ export interface RunOptions {
   readonly maxBlocks?: number;
   /** Bytes the guest may map. */
   readonly maxMemory?: number;
+  /** The processor the guest sees, x86-64-v2 if left out. */
+  readonly cpu?: Processor;
   /** Enforce segment limits and read-only data segments, as hardware does. */
   readonly strictSegments?: boolean;
   /** Look for first uses of FS and GS, which `firstUseOf` needs; the run is slower then. */
@@ -81,6 +85,7 @@ export async function execute(
     clock: "virtual",
     maxMemory: spec.maxMemory,
     hostMemory: HOST_MEMORY,
+    processor: spec.cpu,
     strictSegments: spec.strictSegments,
     keptRecords: Number.POSITIVE_INFINITY,
     signals: new Signals({ report: reports.report, disassemble: reports.disassemble }),

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { Ajv, type ErrorObject, type ValidateFunction } from "ajv";
 import { UserError } from "../../emulator/errors.ts";
+import type { Processor } from "../../emulator/machine.ts";
 import { type FindingKind, findingKinds } from "../../providers/findings.ts";
 import { parseInjectRule } from "../../providers/inject-rule.ts";
 import { providerInfos, providerNames } from "../../providers/registry.ts";
@@ -40,6 +41,7 @@ interface Settings {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
   readonly timeout?: number;
+  readonly cpu?: Processor;
   readonly strictSegments?: boolean;
   readonly matrix?: Matrix;
   readonly findings?: readonly FindingKind[] | "any";
@@ -86,6 +88,7 @@ export interface Case {
   readonly arch: Arch;
   readonly seed: number;
   readonly inject: readonly string[];
+  readonly cpu: Processor;
   readonly strictSegments: boolean;
   readonly expected: Expectation;
   /** Absolute. */
@@ -228,6 +231,7 @@ function makeCase(test: ManifestTest, defaults: Settings, variant: Variant, dire
     arch,
     seed,
     inject,
+    cpu: test.cpu ?? defaults.cpu ?? "x86-64-v2",
     strictSegments: test.strictSegments ?? defaults.strictSegments ?? false,
     expected: exceptions.reduce<Expectation>(overridden, expectationOf(test, defaults)),
     golden:

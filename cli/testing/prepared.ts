@@ -134,6 +134,7 @@ export class Prepared {
       clock: "virtual",
       maxMemory: this.#spec.maxMemory,
       hostMemory: HOST_MEMORY,
+      processor: this.#spec.cpu,
       keptRecords: FEW_RECORDS,
       signals: new Signals({ report: this.#reports.report, disassemble: this.#reports.disassemble }),
       trace: { consumer: { event: (event: TraceEvent) => this.#collector.event(event) } },

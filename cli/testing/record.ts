@@ -70,6 +70,7 @@ async function describeRun(guest: string, args: readonly string[], options: Reco
     ...(options.as === undefined ? {} : { as: options.as }),
     ...(options.maxMemory === undefined ? {} : { maxMemory: options.maxMemory }),
     ...(options.maxBlocks === undefined ? {} : { maxBlocks: options.maxBlocks }),
+    ...(options.cpu === undefined ? {} : { cpu: options.cpu }),
     ...(options.strictSegments === undefined ? {} : { strictSegments: options.strictSegments }),
     input: readInput(options.input).toString("base64"),
   };

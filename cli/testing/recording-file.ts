@@ -26,6 +26,7 @@ export interface RecordedRun {
   readonly as?: string;
   readonly maxMemory?: number;
   readonly maxBlocks?: number;
+  readonly cpu?: string;
   readonly strictSegments?: boolean;
   /** Standard input, base64. */
   readonly input: string;

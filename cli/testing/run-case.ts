@@ -97,6 +97,7 @@ async function runOnce(one: Case, files: GuestFiles, targets?: Map<string, numbe
         provider: one.provider,
         seed: one.seed,
         inject: one.inject,
+        cpu: one.cpu,
         strictSegments: one.strictSegments,
       },
       interrupts,

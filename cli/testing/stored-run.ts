@@ -3,6 +3,7 @@ import { createHash, type Hash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { processors } from "../../emulator/machine.ts";
 import { parseHostEventMode } from "../../providers/host-events.ts";
 import { type GuestReport, type GuestRun, runToEnd } from "../guest-run.ts";
 import type { EnvironmentChange, GuestOptions } from "../options.ts";
@@ -83,7 +84,10 @@ function guestRun(run: RecordedRun, store: string, prints: Prints): Omit<GuestRu
 }
 
 function storedOptions(run: RecordedRun, store: string): GuestOptions {
-  const { argv, envp, cwd, user, provider, seed, inject, hostEvents, as, maxMemory, maxBlocks, strictSegments } = run;
+  const { argv, envp, cwd, user, provider, seed, inject, hostEvents, as, maxMemory, maxBlocks, cpu, strictSegments } =
+    run;
+  const processor = processors.find((one) => one === cpu);
+  if (processor !== cpu) throw testError(`the recording has --cpu ${cpu}, which there is not`);
   if (as !== undefined && as !== "litebox") throw testError(`the recording has --as ${as}, which there is not`);
   return {
     provider,
@@ -100,6 +104,7 @@ function storedOptions(run: RecordedRun, store: string): GuestOptions {
     ...(as === undefined ? {} : { as }),
     ...(maxMemory === undefined ? {} : { maxMemory }),
     ...(maxBlocks === undefined ? {} : { maxBlocks }),
+    ...(processor === undefined ? {} : { cpu: processor }),
     ...(strictSegments === undefined ? {} : { strictSegments }),
   };
 }

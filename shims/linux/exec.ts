@@ -13,6 +13,7 @@ import { Event } from "./ptrace/numbers.ts";
 import { beginEvent, stopInCall } from "./ptrace/stops.ts";
 import type { Tracee } from "./ptrace/tracee.ts";
 import { releaseFutexes } from "./robust.ts";
+import { resetFpu } from "./signals/fpstate.ts";
 import { SiCode, Signal } from "./signals/numbers.ts";
 import { sendToTask } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";
@@ -27,8 +28,6 @@ const INIT = 1;
 /** TASK_COMM_LEN without its NUL. */
 const COMM_BYTES = 15;
 /** x87 control word and MXCSR of a new program; everything else in the image is zero (fpu/init.c). */
-const FCW_INIT = 0x37f;
-const MXCSR_INIT = 0x1f80;
 const RFLAGS_START = 0x202;
 
 const latin1 = (text: string): Uint8Array => Buffer.from(text, "latin1");
@@ -239,9 +238,5 @@ function become(task: Task, entry: Entry, execfn: string, loaded: Loaded): void 
   cpu.setReg(Reg.rflags, RFLAGS_START);
   const { userCs32, userCs64 = userCs32, userDs } = gdtLayouts.x86_64;
   cpu.enterUser(wide, wide ? userCs64 : userCs32, userDs);
-  const fpu = new Uint8Array(512);
-  const view = new DataView(fpu.buffer);
-  view.setUint16(0, FCW_INIT, true);
-  view.setUint32(24, MXCSR_INIT, true);
-  cpu.fxrstor(fpu);
+  resetFpu(task);
 }

@@ -6,8 +6,10 @@ import { type Abi, i386, x86_64 } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
 import { Errno } from "./errno.ts";
 import { findFree, Mm, type MmapArea } from "./mm.ts";
+import { minimalSignalStack } from "./processor.ts";
 import type { Executable, Program } from "./program.ts";
 import type { RandomStream } from "./random.ts";
+import { fpuBytes } from "./signals/fpstate.ts";
 import { buildStack, stringBytes } from "./stack.ts";
 import type { Kernel } from "./task.ts";
 import { VDSO_BYTES } from "./vdso.ts";
@@ -179,6 +181,7 @@ export function loadProgram(options: LoadOptions): Loaded {
       entry: image.entry + bias,
       vdso,
       vsyscall,
+      minimalSignalStack: minimalSignalStack(fpuBytes(kernel.machine)),
       fsgsbase: kernel.machine.cpu.fsgsbase,
       shift: draw(512) * 16,
     });

@@ -2,6 +2,7 @@
 import type { GuestMemory } from "../../emulator/memory.ts";
 import type { Abi } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
+import { HWCAP } from "./processor.ts";
 
 /** uapi/linux/auxvec.h, asm/auxvec.h */
 const Auxv = {
@@ -31,14 +32,10 @@ const Auxv = {
   AT_MINSIGSTKSZ: 51,
 } as const;
 
-/** CPUID.1:EDX of the engine's processor model (emulator/native/engine.cc, modelProcessor). */
-const HWCAP = 0x078b_fbfd;
 /** Bit 1: RDFSBASE and its kin may be used (asm/hwcap2.h). */
 const HWCAP2_FSGSBASE = 2;
 const PAGE = 4096;
 const CLOCK_TICKS = 100;
-/** Without XSAVE the signal frame is what the kernel calls the legacy size (get_sigframe_size). */
-const MINSIGSTKSZ = { x86_64: 1232, i386: 1100 } as const;
 
 export interface StackContent {
   readonly argv: readonly Uint8Array[];
@@ -56,6 +53,8 @@ export interface StackContent {
   /** Address of the vDSO and of __kernel_vsyscall in it; 0 when there is none. */
   readonly vdso: number;
   readonly vsyscall: number;
+  /** Bytes of the largest signal frame. */
+  readonly minimalSignalStack: number;
   /** Whether the processor lets programs use RDFSBASE and its like. */
   readonly fsgsbase: boolean;
   /** How far the strings' block moves down for the sake of variety, a multiple of 16 below 8192 (arch_align_stack). */
@@ -117,7 +116,7 @@ export function buildStack(memory: GuestMemory, abi: Abi, top: number, content: 
   const randomAt = at;
   memory.write(randomAt, content.random);
 
-  const entries = auxvEntries(abi, content, { execfn, platformAt, randomAt });
+  const entries = auxvEntries(content, { execfn, platformAt, randomAt });
   const auxv = new Uint8Array(entries.length * 2 * word);
   const view = new DataView(auxv.buffer);
   for (const [index, [type, value]] of entries.entries()) {
@@ -142,7 +141,6 @@ function setWord(view: DataView, at: number, value: number, word: 4 | 8): void {
 }
 
 function auxvEntries(
-  abi: Abi,
   content: StackContent,
   at: { execfn: number; platformAt: number; randomAt: number },
 ): [number, number][] {
@@ -153,7 +151,7 @@ function auxvEntries(
     entries.push([Auxv.AT_SYSINFO_EHDR, content.vdso]);
   }
   entries.push(
-    [Auxv.AT_MINSIGSTKSZ, MINSIGSTKSZ[abi.name]],
+    [Auxv.AT_MINSIGSTKSZ, content.minimalSignalStack],
     [Auxv.AT_HWCAP, HWCAP],
     [Auxv.AT_PAGESZ, PAGE],
     [Auxv.AT_CLKTCK, CLOCK_TICKS],

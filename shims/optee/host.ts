@@ -1,7 +1,7 @@
 /** Puts a TEE together: machine, provider, gate, files, storage. */
 import { readFileSync } from "node:fs";
 import { UserError } from "../../emulator/errors.ts";
-import { Machine } from "../../emulator/machine.ts";
+import { Machine, type Processor } from "../../emulator/machine.ts";
 import { assembleGate, type GateAssembly } from "../../providers/assembly.ts";
 import { Gate, type GateOptions } from "../../providers/gate.ts";
 import type { HostEvents } from "../../providers/host-events.ts";
@@ -45,6 +45,8 @@ export interface TeeHostOptions {
   readonly timeoutMs?: number | undefined;
   /** Most guest memory, in bytes. */
   readonly maxMemory?: number | undefined;
+  /** x86-64-v2 if left out. */
+  readonly processor?: Processor | undefined;
   /** Lets SIGINT and SIGTERM end the run. */
   readonly catchSignals?: boolean | undefined;
 }
@@ -71,13 +73,16 @@ export class TeeHost {
       );
     const binaries = [this.main, ...rest.map(load)];
     checkUuids(binaries);
-    const { huk = defaultHuk(), seed = 0, timeoutMs, maxMemory } = options;
+    const { huk = defaultHuk(), seed = 0, timeoutMs, maxMemory, processor } = options;
     if (huk.length !== HUK_BYTES)
       throw new UserError(`a hardware unique key has ${HUK_BYTES} bytes, and --huk has ${huk.length}`, 125);
     const store = options.storage === undefined ? undefined : new FileStore(options.storage, huk);
     this.storageDamage = store?.damage;
     const ldelf = options.ldelf === undefined ? undefined : readLdelf(readFile(options.ldelf), options.ldelf);
-    this.#machine = new Machine(maxMemory === undefined ? {} : { maxMemory });
+    this.#machine = new Machine({
+      ...(maxMemory === undefined ? {} : { maxMemory }),
+      ...(processor === undefined ? {} : { processor }),
+    });
     try {
       const platform = { cpu: this.#machine.cpu, layout: "x86_64" } as const;
       const { asLitebox = false, provider = "direct" } = options;

@@ -19,14 +19,14 @@ export function putFxsave({ cpu }: Task, image: Uint8Array): boolean {
 /** The x87 part alone, as FSAVE writes it. */
 export function getFsave({ cpu, kernel }: Task): Uint8Array {
   const { scratch } = kernel.signals.state;
-  cpu.fxsave(scratch.fpu);
+  cpu.fxsave(scratch.fxsave);
   return fsaveHeader(cpu, scratch).slice(0, FSAVE_BYTES);
 }
 
 export function putFsave({ cpu, kernel }: Task, image: Uint8Array): void {
   const { scratch } = kernel.signals.state;
-  cpu.fxsave(scratch.fpu);
+  cpu.fxsave(scratch.fxsave);
   scratch.fsave.set(image);
   mergeFsaveHeader(scratch);
-  cpu.fxrstor(scratch.fpu);
+  cpu.fxrstor(scratch.fxsave);
 }

@@ -1,13 +1,14 @@
 /**
- * x87 and SSE state in a signal frame, as a kernel on a CPU with FXSR and without XSAVE writes it (arch/x86/kernel/fpu/signal.c,
- * regset.c): on x86-64 the FXSAVE image; on i386 an FSAVE header of 112 bytes before it.
+ * x87, SSE and AVX state in a signal frame (arch/x86/kernel/fpu/signal.c, regset.c). On a CPU without XSAVE it is the FXSAVE image;
+ * on one with it an XSAVE image, which says so in bytes that FXSAVE leaves alone, and ends with a word. On i386 an FSAVE header of
+ * 112 bytes comes before either.
  */
 import type { Cpu } from "../../../emulator/cpu.ts";
+import type { GuestMemory } from "../../../emulator/guest-memory.ts";
+import type { Machine } from "../../../emulator/machine.ts";
 import type { Task } from "../task.ts";
 
 const FXSAVE_BYTES = 512;
-/** FXSAVE leaves the rest of its area to software, which here writes nothing. */
-const FXSAVE_WRITTEN = 464;
 /** `struct _fpstate_32` up to its FXSAVE image. */
 const FSAVE_BYTES = 112;
 /** Says that an FXSAVE image follows (X86_FXSR_MAGIC). */
@@ -17,30 +18,49 @@ const MXCSR_INIT = 0x1f80;
 const MXCSR_AT = 24;
 const XMM_ST_AT = 32;
 
+const XSAVE_BYTES = 832;
+/** Offsets in an XSAVE image, and state components (SDM vol. 1, 13.4). */
+const XsaveAt = { bv: 512, compaction: 520, avx: 576 } as const;
+const State = { x87: 1, sse: 2, avx: 4, all: 7 } as const;
+/** `struct _fpx_sw_bytes` (asm/sigcontext.h), in the bytes that FXSAVE leaves to software; a kernel without XSAVE writes none. */
+const Software = { magic1: 464, extendedSize: 468, xfeatures: 472, xstateSize: 480, end: 512 } as const;
+const FP_XSTATE_MAGIC1 = 0x4650_5853;
+const FP_XSTATE_MAGIC2 = 0x4650_5845;
+const MAGIC2_BYTES = 4;
+
 function alignDown(value: number, to: number): number {
   return Math.floor(value / to) * to;
 }
 
+/** Bytes that the state of the CPU takes in a frame, but for the FSAVE header. */
+export function fpuBytes({ processor }: Machine): number {
+  return processor === "x86-64-v3" ? XSAVE_BYTES + MAGIC2_BYTES : FXSAVE_BYTES;
+}
+
 /** Where the state goes below `sp`: the image itself lies on a multiple of 64 (fpu__alloc_mathframe). */
-export function placeFpu(sp: number, narrow: boolean): number {
-  const image = alignDown(sp - FXSAVE_BYTES, 64);
+export function placeFpu({ kernel }: Task, sp: number, narrow: boolean): number {
+  const image = alignDown(sp - fpuBytes(kernel.machine), 64);
   return narrow ? image - FSAVE_BYTES : image;
 }
 
 /** What frames are put together in, so that a signal needs no new memory. */
 export class FrameScratch {
-  readonly fpu = new Uint8Array(FXSAVE_BYTES);
+  /** An XSAVE image and the word after it; without XSAVE its beginning, an FXSAVE image. */
+  readonly fpu = new Uint8Array(XSAVE_BYTES + MAGIC2_BYTES);
+  readonly fpuView = new DataView(this.fpu.buffer);
+  readonly fxsave = this.fpu.subarray(0, FXSAVE_BYTES);
+  readonly xsave = this.fpu.subarray(0, XSAVE_BYTES);
   /** A frame of x86-64 but for its siginfo. */
   readonly frame = new Uint8Array(312);
   readonly view = new DataView(this.frame.buffer);
-  readonly fpuView = new DataView(this.fpu.buffer);
   readonly fsave = new Uint8Array(FSAVE_BYTES);
   readonly fsaveView = new DataView(this.fsave.buffer);
-  /** What a new program and a handler start with. */
-  readonly freshFpu = new Uint8Array(FXSAVE_BYTES);
+  /** What a new program and a handler start with: an XSAVE image that has no component, and begins as an FXSAVE image. */
+  readonly fresh = new Uint8Array(XSAVE_BYTES);
+  readonly freshFxsave = this.fresh.subarray(0, FXSAVE_BYTES);
 
   constructor() {
-    const view = new DataView(this.freshFpu.buffer);
+    const view = new DataView(this.fresh.buffer);
     view.setUint16(0, FCW_INIT, true);
     view.setUint32(MXCSR_AT, MXCSR_INIT, true);
   }
@@ -48,13 +68,35 @@ export class FrameScratch {
 
 /** @throws MemoryFault */
 export function saveFpu(task: Task, at: number, narrow: boolean): void {
-  const { cpu, memory } = task;
-  const { scratch } = task.kernel.signals.state;
-  const image = cpu.fxsave(scratch.fpu);
-  if (narrow) {
-    memory.write(at, fsaveHeader(cpu, scratch));
-    memory.write(at + FSAVE_BYTES, image.subarray(0, FXSAVE_WRITTEN));
-  } else memory.write(at, image.subarray(0, FXSAVE_WRITTEN));
+  const { cpu, memory, kernel } = task;
+  const { scratch } = kernel.signals.state;
+  const extended = hasXsave(task);
+  if (extended) saveExtended(cpu, scratch, narrow);
+  else cpu.fxsave(scratch.fxsave);
+  if (narrow) memory.write(at, fsaveHeader(cpu, scratch));
+  memory.write(narrow ? at + FSAVE_BYTES : at, extended ? scratch.fpu : scratch.fpu.subarray(0, Software.magic1));
+}
+
+function hasXsave({ kernel }: Task): boolean {
+  return kernel.machine.processor === "x86-64-v3";
+}
+
+/** UC_FP_XSTATE in uc_flags, where frames have XSAVE images (asm/ucontext.h). */
+export function extendedFlag(task: Task): number {
+  return hasXsave(task) ? 1 : 0;
+}
+
+/** copy_fpstate_to_sigframe and save_xstate_epilog. */
+function saveExtended(cpu: Cpu, { fpu, fpuView: view, xsave }: FrameScratch, narrow: boolean): void {
+  cpu.xsave(xsave);
+  // Programs from before XSAVE change these two without saying so.
+  view.setUint32(XsaveAt.bv, view.getUint32(XsaveAt.bv, true) | State.x87 | State.sse, true);
+  fpu.fill(0, Software.magic1, Software.end);
+  view.setUint32(Software.magic1, FP_XSTATE_MAGIC1, true);
+  view.setUint32(Software.extendedSize, XSAVE_BYTES + MAGIC2_BYTES + (narrow ? FSAVE_BYTES : 0), true);
+  view.setUint32(Software.xfeatures, State.all, true);
+  view.setUint32(Software.xstateSize, XSAVE_BYTES, true);
+  view.setUint32(XSAVE_BYTES, FP_XSTATE_MAGIC2, true);
 }
 
 /** convert_from_fxsr on a 64-bit kernel, which puts CS and DS where the pointers' segments were. */
@@ -97,8 +139,11 @@ function tagWord({ fpu: image, fpuView: view }: FrameScratch, status: number): n
 }
 
 /** The state a new program and a signal handler start with (fpu__clear_user_states). */
-export function resetFpu({ cpu, kernel }: Task): void {
-  cpu.fxrstor(kernel.signals.state.scratch.freshFpu);
+export function resetFpu(task: Task): void {
+  const { cpu, kernel } = task;
+  const { scratch } = kernel.signals.state;
+  if (hasXsave(task)) cpu.xrstor(scratch.fresh);
+  else cpu.fxrstor(scratch.freshFxsave);
 }
 
 /**
@@ -116,13 +161,55 @@ export function restoreFpu(task: Task, at: number, narrow: boolean): boolean {
 }
 
 /** @throws MemoryFault */
-function loadFpu({ cpu, memory, kernel }: Task, at: number, narrow: boolean): boolean {
+function loadFpu(task: Task, at: number, narrow: boolean): boolean {
+  const { cpu, memory, kernel } = task;
   const { scratch } = kernel.signals.state;
-  memory.read(narrow ? at + FSAVE_BYTES : at, scratch.fpu);
-  if (!narrow) return cpu.fxrstor(scratch.fpu);
-  memory.read(at, scratch.fsave);
-  mergeFsaveHeader(scratch);
-  return cpu.fxrstor(scratch.fpu);
+  const image = narrow ? at + FSAVE_BYTES : at;
+  const extended = hasXsave(task);
+  memory.read(image, scratch.fxsave);
+  if (extended && !readExtended(memory, image, scratch, narrow)) return false;
+  if (narrow) {
+    memory.read(at, scratch.fsave);
+    mergeFsaveHeader(scratch);
+  }
+  return extended ? cpu.xrstor(scratch.xsave) : cpu.fxrstor(scratch.fxsave);
+}
+
+/**
+ * Completes an image whose first 512 bytes are read, with just the components that the frame has (__fpu_restore_sig). False for a
+ * header that the CPU refuses.
+ * @throws MemoryFault
+ */
+function readExtended(memory: GuestMemory, at: number, scratch: FrameScratch, narrow: boolean): boolean {
+  const { fpu, fpuView: view } = scratch;
+  const components = framedComponents(memory, at, view);
+  fpu.fill(0, XsaveAt.bv);
+  if (components === undefined) {
+    view.setUint32(XsaveAt.bv, State.x87 | State.sse, true);
+    return true;
+  }
+  memory.read(at + XsaveAt.bv, fpu.subarray(XsaveAt.bv, XsaveAt.avx));
+  const present = view.getUint32(XsaveAt.bv, true);
+  if ((present & ~State.all) !== 0 || view.getUint32(XsaveAt.bv + 4, true) !== 0) return false;
+  // What i386 restores goes through the kernel, which wants the standard layout and looks at all of the header.
+  if (narrow && fpu.subarray(XsaveAt.compaction, XsaveAt.avx).some((byte) => byte !== 0)) return false;
+  if (present & components & State.avx) memory.read(at + XsaveAt.avx, fpu.subarray(XsaveAt.avx, XSAVE_BYTES));
+  view.setUint32(XsaveAt.bv, present & components, true);
+  // MXCSR belongs to SSE.
+  if ((components & State.sse) === 0) view.setUint32(MXCSR_AT, MXCSR_INIT, true);
+  return true;
+}
+
+/**
+ * Components that a frame says it has; undefined for one that has only an FXSAVE image (check_xstate_in_sigframe).
+ * @throws MemoryFault
+ */
+function framedComponents(memory: GuestMemory, at: number, view: DataView): number | undefined {
+  const size = view.getUint32(Software.xstateSize, true);
+  if (view.getUint32(Software.magic1, true) !== FP_XSTATE_MAGIC1) return undefined;
+  if (size < XsaveAt.avx || size > XSAVE_BYTES || size > view.getUint32(Software.extendedSize, true)) return undefined;
+  if (memory.u32(at + size) !== FP_XSTATE_MAGIC2) return undefined;
+  return view.getUint32(Software.xfeatures, true) & State.all;
 }
 
 /** The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr). */

@@ -3,7 +3,7 @@ import { Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
 import { i386 } from "../abi.ts";
 import type { Task } from "../task.ts";
-import { restoreFpu } from "./fpstate.ts";
+import { extendedFlag, restoreFpu } from "./fpstate.ts";
 import type { FrameForm, FramePlace, Interrupted } from "./frame.ts";
 import { type FrameTargets, type Returned, restoredFlags } from "./frame-x86_64.ts";
 import { SaFlag } from "./numbers.ts";
@@ -123,6 +123,7 @@ export const pushNarrowInfoFrame: FrameForm = {
     view.setUint32(Info.pinfo, frame + Info.info, true);
     view.setUint32(Info.puc, frame + Info.ucFlags, true);
     interrupted.info.image(i386, bytes.subarray(Info.info, Info.info + SIGINFO_BYTES));
+    view.setUint32(Info.ucFlags, extendedFlag(task), true);
     view.setUint32(Info.stack, signals.alt.start, true);
     view.setUint32(Info.stack + 4, signals.alt.flags, true);
     view.setUint32(Info.stack + 8, signals.alt.size, true);

@@ -3,7 +3,7 @@ import { type Cpu, Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
 import { x86_64 } from "../abi.ts";
 import type { Task } from "../task.ts";
-import { restoreFpu } from "./fpstate.ts";
+import { extendedFlag, restoreFpu } from "./fpstate.ts";
 import type { FrameForm, FramePlace, Interrupted } from "./frame.ts";
 import { SaFlag } from "./numbers.ts";
 import { flatDataSelector, loadSelectors, type RefusedSelector, wideCodeSelector } from "./segments.ts";
@@ -73,7 +73,7 @@ export const pushWideFrame: FrameForm = {
     const wide = interrupted.cs === wideCodeSelector;
     bytes.fill(0);
     setWide(view, 0, interrupted.action.restorer);
-    view.setUint32(At.ucFlags, UC_SIGCONTEXT_SS | (wide ? UC_STRICT_RESTORE_SS : 0), true);
+    view.setUint32(At.ucFlags, extendedFlag(task) | UC_SIGCONTEXT_SS | (wide ? UC_STRICT_RESTORE_SS : 0), true);
     setWide(view, At.stack, signals.alt.start);
     view.setUint32(At.stack + 8, signals.alt.flags, true);
     setWide(view, At.stack + 16, signals.alt.size);

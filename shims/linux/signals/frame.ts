@@ -54,7 +54,7 @@ function place(task: Task, action: Action, narrow: boolean, size: number): Frame
       entering = true;
     }
   }
-  const fpu = placeFpu(sp, narrow);
+  const fpu = placeFpu(task, sp, narrow);
   sp = fpu - size;
   const frame = narrow ? Math.floor((sp + 4) / 16) * 16 - 4 : Math.floor(sp / 16) * 16 - 8;
   if ((nested || entering) && !alt.covers(frame)) return undefined;

@@ -1,3 +1,4 @@
+import { cpuInfo } from "../processor.ts";
 import type { Kernel } from "../task.ts";
 import type { FileSystem, Inode } from "./inode.ts";
 import { fixedDirectory, PROC_SUPER_MAGIC, ProcDirectory, ProcText, TextLinkOf } from "./proc.ts";
@@ -9,9 +10,6 @@ import type { Vfs } from "./vfs.ts";
 
 /** Memory the guest believes in. */
 const MEMORY_KIB = 4 * 1024 * 1024;
-/** Flags of /proc/cpuinfo that the engine really has. */
-const CPU_FLAGS =
-  "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm constant_tsc rep_good nopl cpuid pni ssse3 cx16 sse4_1 sse4_2 popcnt hypervisor lahf_lm";
 
 /** The root directory of /proc for one run. */
 export function procRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
@@ -40,7 +38,7 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["self", new TextLinkOf(fs, () => String(current()?.process.pid ?? ""))],
     ["thread-self", new TextLinkOf(fs, () => `${current()?.process.pid ?? ""}/task/${current()?.tid ?? ""}`)],
     ["cmdline", text(() => "quiet\n")],
-    ["cpuinfo", text(cpuInfo)],
+    ["cpuinfo", text(() => cpuInfo(kernel.machine))],
     ["devices", text(() => "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")],
     ["filesystems", text(() => "nodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\n\text4\n")],
     ["loadavg", text(() => `0.00 0.00 0.00 1/${kernel.tasks.size} ${Math.max(0, ...kernel.tasks.keys())}\n`)],
@@ -54,16 +52,6 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["uptime", text(() => uptime(kernel))],
     ["version", text(() => `Linux version ${KERNEL_RELEASE} ${KERNEL_VERSION}\n`)],
   ]);
-}
-
-function cpuInfo(): string {
-  return (
-    "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 6\nmodel name\t: QEMU Virtual CPU\nstepping\t: 3\n" +
-    "cpu MHz\t\t: 2000.000\ncache size\t: 16384 KB\nphysical id\t: 0\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\napicid\t\t: 0\n" +
-    `initial apicid\t: 0\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\nflags\t\t: ${CPU_FLAGS}\nbugs\t\t:\n` +
-    "bogomips\t: 4000.00\nclflush size\t: 64\ncache_alignment\t: 64\naddress sizes\t: 40 bits physical, 48 bits virtual\n" +
-    "power management:\n\n"
-  );
 }
 
 function memInfo(): string {

@@ -1,5 +1,4 @@
-// Instructions that libunicorn alone carries out otherwise, against this machine's processor.
+// The processor as programs find it.
 import { listAsOnLinux } from "./native-list.ts";
 
-listAsOnLinux("floating point as on the processor", "float.c");
-listAsOnLinux("compare and exchange as on the processor", "cmpxchg.c");
+listAsOnLinux("/proc/cpuinfo and the auxiliary vector as CPUID", "processor.c");
