@@ -13,6 +13,8 @@ export interface Clock {
   readonly bootNsec: number;
   /** A system call took place. */
   tick(): void;
+  /** What one counts as CPU time in the kernel, ns. */
+  readonly callNs: number;
   /** A turn of this many blocks was run. */
   ran(blocks: number): void;
   /** Moves forward to `deadline` when it lies ahead; without effect on host time. */
@@ -30,6 +32,7 @@ const EPOCH_SEC = 1_893_456_000;
 
 export class VirtualClock implements Clock {
   readonly virtual = true;
+  readonly callNs = SYSCALL_NS;
   readonly bootSec: number;
   readonly bootNsec = 0;
   #now = UPTIME_NS;
@@ -58,6 +61,8 @@ export class VirtualClock implements Clock {
 
 export class HostClock implements Clock {
   readonly virtual = false;
+  /** An estimate: the shim's own time would tell of Node. */
+  readonly callNs = SYSCALL_NS;
   readonly bootSec: number;
   readonly bootNsec: number;
   readonly #origin: bigint;

@@ -3,6 +3,7 @@ import { type CpuContext, Reg } from "../../emulator/cpu.ts";
 import { readUserDesc } from "../../emulator/descriptors.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
 import type { Outcome, Request } from "../../providers/requests.ts";
+import { Cap } from "./capabilities.ts";
 import { Errno } from "./errno.ts";
 import { Resource } from "./limits.ts";
 import { PidFile } from "./pid-file.ts";
@@ -145,7 +146,9 @@ function refusal(task: Task, { flags }: CloneRequest): number {
   // A signal that waits is handled before, so that it has one receiver.
   if (kernel.signals.interrupts(task)) return -Errno.ERESTARTNOINTR;
   const limit = process.limits.soft(Resource.RLIMIT_NPROC);
-  if (!process.cred.superuser && kernel.tasks.size >= limit && tasksOf(task) >= limit) {
+  const { cred } = process;
+  const unlimited = cred.ruid === 0 || cred.capable(Cap.CAP_SYS_RESOURCE) || cred.capable(Cap.CAP_SYS_ADMIN);
+  if (!unlimited && kernel.tasks.size >= limit && tasksOf(task) >= limit) {
     return task.fail(Errno.EAGAIN, "RLIMIT_NPROC is reached");
   }
   if (kernel.tasks.size >= kernel.maxTasks || kernel.processes.size >= PID_MAX - 400) {
@@ -180,7 +183,9 @@ function chooseTid(task: Task, setTid: readonly number[]): number {
   if (wanted === undefined) return 0;
   if (setTid.length > 1) return task.fail(Errno.EINVAL, "there is one process namespace");
   if (wanted < 1 || wanted >= PID_MAX) return task.fail(Errno.EINVAL, `${wanted} is no process id`);
-  if (!task.process.cred.superuser) return task.fail(Errno.EPERM, "choosing ids is for privileged processes");
+  const { cred } = task.process;
+  if (!cred.capable(Cap.CAP_SYS_ADMIN) && !cred.capable(Cap.CAP_CHECKPOINT_RESTORE))
+    return task.fail(Errno.EPERM, "choosing ids is for privileged processes");
   if (wanted === 1 || task.kernel.isPidTaken(wanted)) return task.fail(Errno.EEXIST, `${wanted} is in use`);
   return wanted;
 }

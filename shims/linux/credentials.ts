@@ -1,5 +1,11 @@
-/** Who a process is (credentials(7)). By default one unprivileged user, as on a personal machine. */
-export class Credentials {
+import { ALL_CAPS, type Cap, capSet, FS_CAPS, NO_CAPS, SecureBit } from "./capabilities.ts";
+import type { Credentials as FileCredentials } from "./vfs/inode.ts";
+
+/** The capabilities that a file check may ask for, `superuser` standing for all of them. */
+const FILE_CHECKS = FS_CAPS;
+
+/** Who a process is (credentials(7)) and what that lets it do. By default one unprivileged user, as on a personal machine. */
+export class Credentials implements FileCredentials {
   ruid: number;
   euid: number;
   suid: number;
@@ -10,19 +16,79 @@ export class Credentials {
   uid: number;
   gid: number;
   groups: readonly number[];
+  permitted: bigint;
+  inheritable = NO_CAPS;
+  bounding = ALL_CAPS;
+  ambient = NO_CAPS;
+  /** SECBIT_*. */
+  securebits = 0;
+  #effective: bigint;
+  #superuser: boolean;
 
   constructor(uid: number, gid: number, groups: readonly number[] = [gid]) {
     this.ruid = this.euid = this.suid = this.uid = uid;
     this.rgid = this.egid = this.sgid = this.gid = gid;
     this.groups = groups;
+    this.permitted = uid === 0 ? ALL_CAPS : NO_CAPS;
+    this.#effective = this.permitted;
+    this.#superuser = uid === 0;
   }
 
-  /** Stands for every capability. */
+  get effective(): bigint {
+    return this.#effective;
+  }
+
+  set effective(set: bigint) {
+    this.#effective = set;
+    this.#superuser = (set & FILE_CHECKS) === FILE_CHECKS;
+  }
+
+  /** Stands for every capability that concerns files. */
   get superuser(): boolean {
-    return this.euid === 0;
+    return this.#superuser;
+  }
+
+  /** True when the capability is in effect. */
+  capable(cap: Cap): boolean {
+    return this.#effective !== NO_CAPS && (this.#effective & capSet(cap)) !== NO_CAPS;
+  }
+
+  /** What becomes of capabilities when a user id has changed from what `old` has (cap_task_fix_setuid). */
+  userChanged(old: Credentials): void {
+    if ((this.securebits & SecureBit.SECBIT_NO_SETUID_FIXUP) !== 0) return;
+    const hadRoot = old.ruid === 0 || old.euid === 0 || old.suid === 0;
+    const hasRoot = this.ruid === 0 || this.euid === 0 || this.suid === 0;
+    if (hadRoot && !hasRoot) {
+      if ((this.securebits & SecureBit.SECBIT_KEEP_CAPS) === 0) {
+        this.permitted = NO_CAPS;
+        this.effective = NO_CAPS;
+      }
+      this.ambient = NO_CAPS;
+    }
+    if (old.euid === 0 && this.euid !== 0) this.effective = NO_CAPS;
+    if (old.euid !== 0 && this.euid === 0) this.effective = this.permitted;
+  }
+
+  /** The same for setfsuid, which concerns the capabilities of files alone. */
+  fileUserChanged(old: number): void {
+    if ((this.securebits & SecureBit.SECBIT_NO_SETUID_FIXUP) !== 0) return;
+    if (old === 0 && this.uid !== 0) this.effective &= ~FS_CAPS;
+    if (old !== 0 && this.uid === 0) this.effective |= this.permitted & FS_CAPS;
+  }
+
+  /** What a program starts with (cap_bprm_creds_from_file). File capabilities and set-user-ID bits are not looked at. */
+  execed(): void {
+    const isRoot = (this.securebits & SecureBit.SECBIT_NOROOT) === 0 && (this.euid === 0 || this.ruid === 0);
+    this.permitted = (isRoot ? this.bounding | this.inheritable : NO_CAPS) | this.ambient;
+    this.effective = isRoot && this.euid === 0 ? this.permitted : this.ambient;
+    this.securebits &= ~SecureBit.SECBIT_KEEP_CAPS;
+    this.suid = this.uid = this.euid;
+    this.sgid = this.gid = this.egid;
   }
 
   clone(): Credentials {
-    return Object.assign(new Credentials(this.ruid, this.rgid, this.groups), this);
+    const copy = Object.assign(new Credentials(this.ruid, this.rgid, this.groups), this);
+    copy.effective = this.#effective;
+    return copy;
   }
 }

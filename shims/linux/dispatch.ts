@@ -91,6 +91,7 @@ export class Dispatcher {
     task.plan = plan;
     task.reason = undefined;
     kernel.clock.tick();
+    task.usage.system += kernel.clock.callNs;
     if (task.work !== 0) beforeCall(task, (allowed) => this.#allowed(task, allowed));
     else this.#perform(task, plan, cpu);
   }
@@ -187,7 +188,9 @@ export class Dispatcher {
 
   #wait(task: Task, wait: Wait): void {
     this.#kernel.scheduler.park(task, wait);
-    if (!this.resume(task)) this.#kernel.tracer?.block(task);
+    if (this.resume(task)) return;
+    task.usage.voluntary++;
+    this.#kernel.tracer?.block(task);
   }
 
   #failure(task: Task, error: unknown): number {

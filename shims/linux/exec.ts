@@ -158,8 +158,8 @@ export function exec(
   process.files.closeForExec();
   task.rseq = undefined;
   process.membarriers = 0;
-  process.prctl.keepCaps = false;
-  process.dumpable = true;
+  process.dumpable = cred.euid === cred.ruid && cred.egid === cred.rgid;
+  cred.execed();
   process.mm.release();
   process.mm = loaded.mm;
   endVfork(task);

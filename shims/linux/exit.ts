@@ -33,7 +33,7 @@ export function endTask(task: Task, code: number): void {
   kernel.scheduler.unpark(task);
   releaseFutexes(task);
   endVfork(task);
-  const used = task.usedCpu;
+  const { used } = task;
   task.dead = true;
   task.context = undefined;
   task.restart = undefined;
@@ -46,7 +46,7 @@ export function endTask(task: Task, code: number): void {
   if (task.tracee !== undefined) tracedTaskEnded(task.tracee, code);
   if (task.tracees !== undefined) abandonTracees(task, tellParent);
   abandonSignals(task);
-  process.cpuTime += used;
+  process.usage.add(used);
   kernel.scheduler.attention = true;
   // The first thread's end is told of as the end of all.
   if (task.tid !== process.pid)

@@ -3,6 +3,7 @@ import type { AddressSpace, Backing } from "../../emulator/memory.ts";
 import type { Abi } from "./abi.ts";
 import { ForkAdvice } from "./fork-advice.ts";
 import type { FutexQueue } from "./futex.ts";
+import { MemoryLocks } from "./memory-locks.ts";
 import { ReadOnlyFile } from "./read-only-file.ts";
 
 export interface MmOptions {
@@ -76,6 +77,8 @@ export class Mm {
   readonly futexes = new Map<number, FutexQueue>();
   /** What madvise said of its mappings for the time of a fork. */
   readonly forkAdvice = new ForkAdvice();
+  /** Not inherited by fork. */
+  readonly locks = new MemoryLocks();
   readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
   /** Some mapping may be one that mprotect must not make writable. */
   hasReadOnly = false;

@@ -3,12 +3,11 @@ export const DEFAULT_SLACK_NS = 50_000;
 
 /** What prctl keeps of a process; most of it is only read back. */
 export interface PrctlState {
-  keepCaps: boolean;
   timerSlack: number;
   subreaper: boolean;
   thpDisabled: boolean;
 }
 
 export function initialPrctl(): PrctlState {
-  return { keepCaps: false, timerSlack: DEFAULT_SLACK_NS, subreaper: false, thpDisabled: false };
+  return { timerSlack: DEFAULT_SLACK_NS, subreaper: false, thpDisabled: false };
 }

@@ -32,7 +32,7 @@ const NEWLINE = 10;
 /**
  * Finds the program behind `path` for execve(2).
  * Throws VfsError with execve's errno, or ElfError for a file that Linux would not load.
- * @param path as the guest gave it, bytes as latin1
+ * @param path as the guest gave it, bytes as latin1; an empty one means `start` itself
  */
 export function findProgram(
   context: WalkContext,
@@ -41,7 +41,7 @@ export function findProgram(
   argv: readonly Uint8Array[],
   follow = true,
 ): Program {
-  let entry = find(context, start, path, follow);
+  let entry = path === "" ? start : find(context, start, path, follow);
   let name = path;
   let args = argv;
   for (let depth = 0; ; depth++) {

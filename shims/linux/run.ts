@@ -104,12 +104,13 @@ class Runner {
         this.#turn(task);
         // Nothing to a task that is out of the guest by a call or a fault.
         if (!task.dead) kernel.gate.lifecycle?.leaveGuest(task.tid, "switch");
-        task.cpuTime += clock.now() - task.startedTurn;
+        task.usage.cpu += clock.now() - task.startedTurn;
         task.startedTurn = clock.now();
       }
       if (!task.dead && task.wait === undefined) {
         scheduler.ready(task);
         task.preempted = true;
+        if (scheduler.readyCount > 1) task.usage.involuntary++;
         last = task;
       }
       if (this.#interrupted || ++turns % TURNS_BETWEEN_YIELDS === 0 || this.#hasNetwork()) {

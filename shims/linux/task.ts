@@ -27,6 +27,7 @@ import type { SignalPort } from "./signal-port.ts";
 import { ProcessSignals, TaskSignals } from "./signals/state.ts";
 import type { Plan, Result, SyscallTable } from "./table.ts";
 import type { Tracer } from "./tracer.ts";
+import { Usage } from "./usage.ts";
 import { Vdso } from "./vdso.ts";
 import type { FileTable, FsContext, Vfs } from "./vfs/vfs.ts";
 import { type Wait, WaitQueue } from "./wait.ts";
@@ -221,9 +222,9 @@ export class Process {
   execed = false;
   /** Monotonic time of its start, ns. */
   readonly startTime: number;
-  /** CPU time used by its dead threads and by children waited for, ns. */
-  cpuTime = 0;
-  childrenCpuTime = 0;
+  /** Of its dead threads, and of children waited for. */
+  readonly usage = new Usage();
+  readonly childrenUsage = new Usage();
 
   constructor(options: ProcessOptions) {
     this.kernel = options.kernel;
@@ -253,8 +254,16 @@ export class Process {
 
   /** CPU time used by all its threads, ns. */
   get usedCpu(): number {
-    let total = this.cpuTime;
+    let total = this.usage.cpu;
     for (const task of this.tasks) total += task.usedCpu;
+    return total;
+  }
+
+  /** What all its threads have used. */
+  get used(): Usage {
+    const total = new Usage();
+    total.add(this.usage);
+    for (const task of this.tasks) total.add(task.used);
     return total;
   }
 
@@ -329,8 +338,8 @@ export class Task {
   policy = 0;
   priority = 0;
   readonly signals = new TaskSignals();
-  /** CPU time used in turns that are over, ns, and when the one in progress began. */
-  cpuTime = 0;
+  /** Of turns that are over, and when the one in progress began. */
+  readonly usage = new Usage();
   startedTurn = 0;
   /** What it is to the one who traces it; undefined for an untraced one. */
   tracee: Tracee | undefined;
@@ -351,8 +360,17 @@ export class Task {
     const { kernel } = this;
     // One that waits is still in the CPU when nobody else can run.
     return kernel.current === this && this.wait === undefined
-      ? this.cpuTime + kernel.clock.now() - this.startedTurn
-      : this.cpuTime;
+      ? this.usage.cpu + kernel.clock.now() - this.startedTurn
+      : this.usage.cpu;
+  }
+
+  /** What it has used, the turn in progress included. */
+  get used(): Usage {
+    const total = new Usage();
+    total.add(this.usage);
+    total.cpu = this.usedCpu;
+    if (!this.dead) total.maxResident = Math.max(total.maxResident, this.process.space.residentBytes);
+    return total;
   }
 
   get memory(): GuestMemory {

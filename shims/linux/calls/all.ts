@@ -2,6 +2,7 @@
 import { i386, x86_64 } from "../abi.ts";
 import { type Row, SyscallTable } from "../table.ts";
 import { attributeCalls } from "./attributes.ts";
+import { capabilityCalls } from "./capabilities.ts";
 import { cloneCalls } from "./clone.ts";
 import { directoryCalls } from "./directory.ts";
 import { epollCalls } from "./epoll.ts";
@@ -14,6 +15,7 @@ import { idCalls } from "./ids.ts";
 import { inotifyCalls } from "./inotify.ts";
 import { ioctlCalls } from "./ioctl.ts";
 import { memoryCalls } from "./memory.ts";
+import { memoryLockCalls } from "./memory-lock.ts";
 import { mountCalls } from "./mount.ts";
 import { mqueueCalls } from "./mqueue.ts";
 import { namespaceCalls } from "./namespaces.ts";
@@ -47,6 +49,7 @@ import { waitCalls } from "./wait.ts";
 const rows: readonly Row[] = [
   ...attributeCalls,
   ...extendedAttributeCalls,
+  ...capabilityCalls,
   ...cloneCalls,
   ...directoryCalls,
   ...epollCalls,
@@ -58,6 +61,7 @@ const rows: readonly Row[] = [
   ...inotifyCalls,
   ...ioctlCalls,
   ...memoryCalls,
+  ...memoryLockCalls,
   ...mqueueCalls,
   ...namespaceCalls,
   ...openCalls,

@@ -1,4 +1,5 @@
 /** Who a process is: process, group and session ids, users and groups (credentials(7)). */
+import { Cap } from "../capabilities.ts";
 import type { Credentials } from "../credentials.ts";
 import { Errno } from "../errno.ts";
 import { id, int, type Kind, pid, pointer } from "../kinds.ts";
@@ -21,25 +22,43 @@ type Ids = "uid" | "gid";
 const real = { uid: "ruid", gid: "rgid" } as const;
 const effective = { uid: "euid", gid: "egid" } as const;
 const saved = { uid: "suid", gid: "sgid" } as const;
+const mayChoose = { uid: Cap.CAP_SETUID, gid: Cap.CAP_SETGID } as const;
 
 function refuse(task: Task, kind: Ids, value: number): number {
   return task.fail(Errno.EPERM, `not privileged, and ${value} is none of its own ${kind}s`);
 }
 
+/** Nobody else of the same user may look into it any more, and its parent's death tells it nothing (commit_creds). */
+function undumpable(task: Task): void {
+  task.process.dumpable = false;
+  task.pdeathsig = 0;
+}
+
+/** After ids have changed from what they were in `old` (cap_task_fix_setuid, commit_creds). */
+function changed(task: Task, old: Credentials): number {
+  const { cred } = task.process;
+  cred.userChanged(old);
+  if (old.euid !== cred.euid || old.egid !== cred.egid || old.uid !== cred.uid || old.gid !== cred.gid)
+    undumpable(task);
+  return 0;
+}
+
 function setId(task: Task, kind: Ids, value: number): number {
   if (value === KEEP) return task.fail(Errno.EINVAL, `-1 is no ${kind}`);
   const { cred } = task.process;
-  if (cred.superuser) cred[real[kind]] = cred[saved[kind]] = value;
+  const old = cred.clone();
+  if (cred.capable(mayChoose[kind])) cred[real[kind]] = cred[saved[kind]] = value;
   else if (value !== cred[real[kind]] && value !== cred[saved[kind]]) return refuse(task, kind, value);
   cred[effective[kind]] = cred[kind] = value;
-  return 0;
+  return changed(task, old);
 }
 
 function setReId(task: Task, kind: Ids, ruid: number, euid: number): number {
   const { cred } = task.process;
+  const old = cred.clone();
   const oldReal = cred[real[kind]];
   const oldEffective = cred[effective[kind]];
-  if (!cred.superuser) {
+  if (!cred.capable(mayChoose[kind])) {
     if (ruid !== KEEP && ruid !== oldReal && ruid !== oldEffective) return refuse(task, kind, ruid);
     const allowed = [KEEP, oldReal, oldEffective, cred[saved[kind]]];
     if (!allowed.includes(euid)) return refuse(task, kind, euid);
@@ -48,20 +67,21 @@ function setReId(task: Task, kind: Ids, ruid: number, euid: number): number {
   if (euid !== KEEP) cred[effective[kind]] = euid;
   if (ruid !== KEEP || (euid !== KEEP && euid !== oldReal)) cred[saved[kind]] = cred[effective[kind]];
   cred[kind] = cred[effective[kind]];
-  return 0;
+  return changed(task, old);
 }
 
 function setResId(task: Task, kind: Ids, ruid: number, euid: number, suid: number): number {
   const { cred } = task.process;
+  const old = cred.clone();
   const own = [KEEP, cred[real[kind]], cred[effective[kind]], cred[saved[kind]]];
-  if (!cred.superuser) {
+  if (!cred.capable(mayChoose[kind])) {
     for (const value of [ruid, euid, suid]) if (!own.includes(value)) return refuse(task, kind, value);
   }
   if (ruid !== KEEP) cred[real[kind]] = ruid;
   if (euid !== KEEP) cred[effective[kind]] = euid;
   if (suid !== KEEP) cred[saved[kind]] = suid;
   cred[kind] = cred[effective[kind]];
-  return 0;
+  return changed(task, old);
 }
 
 /** setfsuid answers the old value whether it works or not. */
@@ -69,7 +89,10 @@ function setFsId(task: Task, kind: Ids, value: number): number {
   const { cred } = task.process;
   const old = cred[kind];
   const own = [old, cred[real[kind]], cred[effective[kind]], cred[saved[kind]]];
-  if (value !== KEEP && (cred.superuser || own.includes(value))) cred[kind] = value;
+  if (value === KEEP || value === old || !(cred.capable(mayChoose[kind]) || own.includes(value))) return old;
+  cred[kind] = value;
+  if (kind === "uid") cred.fileUserChanged(old);
+  undumpable(task);
   return old;
 }
 
@@ -97,7 +120,7 @@ function getGroups(task: Task, field: Field<number>, count: number, list: number
 
 function setGroups(task: Task, field: Field<number>, count: number, list: number): number {
   const { cred } = task.process;
-  if (!cred.superuser) return task.fail(Errno.EPERM, "for privileged processes");
+  if (!cred.capable(Cap.CAP_SETGID)) return task.fail(Errno.EPERM, "for privileged processes");
   if (count >>> 0 > NGROUPS_MAX) return task.fail(Errno.EINVAL, `at most ${NGROUPS_MAX} groups`);
   const { memory, abi } = task;
   cred.groups = Array.from({ length: count }, (_, index) => field.read(memory, list + index * field.size(abi), abi));

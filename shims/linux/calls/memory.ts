@@ -1,4 +1,4 @@
-/** The calls that change a process's mappings. Errnos and their order follow mm/mmap.c, mm/mprotect.c and mm/mlock.c. */
+/** The calls that change a process's mappings. Errnos and their order follow mm/mmap.c, mm/mprotect.c. */
 import {
   type Backing,
   type MapOptions,
@@ -7,21 +7,23 @@ import {
   PROT_WRITE,
   SharedPages,
 } from "../../../emulator/memory.ts";
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { int, type Kind, pointer, scalar, size, uintHex, word } from "../kinds.ts";
-import { MapFlag, mapFlags, mlockallFlags, Prot, prot } from "../kinds-flags.ts";
+import { MapFlag, mapFlags, Prot, prot } from "../kinds-flags.ts";
 import { pointsTo } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
 import { READ_IMPLIES_EXEC } from "../loader.ts";
 import { findFree, lowestFree, MMAP_MIN_ADDR, type Mm } from "../mm.ts";
+import { PAGE, pageDown, pageUp } from "../pages.ts";
 import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
 import { type OpenFile, PathOpen } from "../vfs/open-file.ts";
+import { lockNew, mayLock, mayLockMore } from "./memory-lock.ts";
 
-export const PAGE = 4096;
 /** The range of MAP_32BIT. */
 const LOW_START = 0x4000_0000;
 const LOW_END = 0x8000_0000;
@@ -30,9 +32,6 @@ const LEGACY_FLAGS = 0x7fffff & ~MapFlag.MAP_SYNC & ~MapFlag.MAP_FIXED_NOREPLACE
 const MAP_TYPE = 0xf;
 const PROT_VALID = Prot.PROT_READ | Prot.PROT_WRITE | Prot.PROT_EXEC | Prot.PROT_SEM;
 const PROT_GROWS = Prot.PROT_GROWSDOWN | Prot.PROT_GROWSUP;
-
-export const pageUp = (length: number): number => Math.ceil(length / PAGE) * PAGE;
-const pageDown = (address: number): number => address - (address % PAGE);
 
 /** x86 has no pages that can be written or executed and not read. */
 function effectiveProt(task: Task, wanted: number): number {
@@ -115,7 +114,7 @@ function map(
   if (fixed) {
     if (hint > space.end - length) return task.fail(Errno.ENOMEM, "it would end beyond user space");
     if (hint % PAGE !== 0) return task.fail(Errno.EINVAL, "the address is no multiple of the page size");
-    if (hint < MMAP_MIN_ADDR && !process.cred.superuser) {
+    if (hint < MMAP_MIN_ADDR && !process.cred.capable(Cap.CAP_SYS_RAWIO)) {
       return task.fail(Errno.EPERM, "addresses below mmap_min_addr are for privileged processes");
     }
     if (noReplace && !space.isFree(hint, length)) return task.fail(Errno.EEXIST, "something is mapped there");
@@ -124,6 +123,10 @@ function map(
     start = choose(mm, hint, length, (flags & MapFlag.MAP_32BIT) !== 0 && task.abi.word === 8);
     if (start < 0) return task.fail(Errno.ENOMEM, "there is no free range that large");
   }
+  const locked = (flags & MapFlag.MAP_LOCKED) !== 0;
+  if (locked && !mayLock(task)) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
+  if ((locked || mm.locks.future !== "no") && !mayLockMore(task, length))
+    return task.fail(Errno.EAGAIN, "RLIMIT_MEMLOCK is reached");
   if (overLimit(task, length)) return task.fail(Errno.ENOMEM, "RLIMIT_AS is reached");
   const grows = (flags & MapFlag.MAP_GROWSDOWN) !== 0;
   const options =
@@ -132,8 +135,9 @@ function map(
   if (grows && (options.shared === true || file !== undefined)) {
     return task.fail(Errno.EINVAL, "only private anonymous memory grows");
   }
-  mm.forkAdvice.set(start, start + length, undefined);
+  forget(mm, start, length);
   space.map(start, length, effectiveProt(task, wanted), grows ? { ...options, grows } : options);
+  if (locked || mm.locks.future !== "no") lockNew(task, start, length, locked || mm.locks.future === "yes");
   return start;
 }
 
@@ -196,8 +200,14 @@ function munmap(task: Task, start: number, given: number): number {
 
 /** Takes mappings away, with what madvise said of them. */
 export function unmap(mm: Mm, start: number, length: number): void {
-  mm.forkAdvice.set(start, start + length, undefined);
+  forget(mm, start, length);
   mm.space.unmap(start, length);
+}
+
+/** What was there is gone, with what madvise and mlock have said of it. */
+function forget(mm: Mm, start: number, length: number): void {
+  mm.forkAdvice.set(start, start + length, undefined);
+  mm.locks.remove(start, start + length);
 }
 
 function mprotect(task: Task, given: number, length: number, wanted: number): number {
@@ -245,59 +255,16 @@ function brk(task: Task, wanted: number): number {
   const old = pageUp(mm.brk);
   const next = pageUp(wanted);
   if (next > space.end) return mm.brk;
-  if (next < old) space.unmap(next, old - next);
+  if (next < old) unmap(mm, next, old - next);
   else if (next > old) {
     // One page is kept free behind the heap, as the stack guard of what lies above.
     if (!space.isFree(old, next - old + PAGE) || overLimit(task, next - old)) return mm.brk;
+    if (mm.locks.future !== "no" && !mayLockMore(task, next - old)) return mm.brk;
     space.map(old, next - old, effectiveProt(task, PROT_READ | PROT_WRITE), { backing: mm.heap });
+    if (mm.locks.future !== "no") lockNew(task, old, next - old, mm.locks.future === "yes");
   }
   mm.brk = wanted;
   return mm.brk;
-}
-
-/** Brings pages in as mlock does; false at a page that cannot be read. */
-function populate(task: Task, start: number, end: number): boolean {
-  const { space } = task.process;
-  for (let at = start; at < end; at += PAGE) if (space.resolve(at, "read") !== "ok") return false;
-  return true;
-}
-
-function mlock(task: Task, at: number, given: number): number {
-  const { process } = task;
-  const start = pageDown(at);
-  const length = pageUp(given + (at % PAGE));
-  if (start + length > 2 ** (8 * task.abi.word)) return 0;
-  const limit = process.limits.soft(Resource.RLIMIT_MEMLOCK);
-  if (!process.cred.superuser) {
-    if (limit === 0) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
-    if (length > limit) return task.fail(Errno.ENOMEM, "RLIMIT_MEMLOCK is reached");
-  }
-  if (length === 0) return 0;
-  if (start + length > process.space.end || !process.space.isMapped(start, length)) {
-    return task.fail(Errno.ENOMEM, "part of the range is not mapped");
-  }
-  return populate(task, start, start + length) ? 0 : task.fail(Errno.ENOMEM, "part of the range cannot be read");
-}
-
-function mlock2(task: Task, at: number, length: number, flags: number): number {
-  if ((flags & ~1) !== 0) return task.fail(Errno.EINVAL, "unknown flags");
-  return mlock(task, at, length);
-}
-
-function munlock(task: Task, at: number, given: number): number {
-  const start = pageDown(at);
-  const length = pageUp(given + (at % PAGE));
-  if (length === 0 || start + length > 2 ** (8 * task.abi.word)) return 0;
-  const { space } = task.process;
-  if (start + length > space.end || !space.isMapped(start, length)) {
-    return task.fail(Errno.ENOMEM, "part of the range is not mapped");
-  }
-  return 0;
-}
-
-function mlockall(task: Task, flags: number): number {
-  if (flags === 0 || (flags & ~7) !== 0 || flags === 4) return task.fail(Errno.EINVAL, "no such combination of flags");
-  return 0;
 }
 
 const offsetHex = scalar("pointer", (value) => (value === 0 ? "0" : `0x${value.toString(16)}`));
@@ -337,11 +304,6 @@ export const memoryCalls: readonly Row[] = [
     support: "answers EINVAL, as on a CPU without protection keys",
   }),
   row("brk", { x86_64: 12, i386: 45 }, [pointer], brk, { family: "memory", returns: pointer }),
-  row("mlock", { x86_64: 149, i386: 150 }, [pointer, size], mlock, { family: "memory" }),
-  row("mlock2", { x86_64: 325, i386: 376 }, [pointer, size, uintHex], mlock2, { family: "memory" }),
-  row("munlock", { x86_64: 150, i386: 151 }, [pointer, size], munlock, { family: "memory" }),
-  row("mlockall", { x86_64: 151, i386: 152 }, [mlockallFlags], mlockall, { family: "memory" }),
-  row("munlockall", { x86_64: 152, i386: 153 }, [], () => 0, { family: "memory" }),
 ];
 
 function noKeys(task: Task): number {

@@ -1,4 +1,5 @@
 /** Reaching into other processes: pidfds, kcmp, process_vm_readv and its counterpart. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { choice, fd, flags, int, pid, pointer, size, uintHex, word } from "../kinds.ts";
 import { PidFile } from "../pid-file.ts";
@@ -46,7 +47,7 @@ function pidFileOf(task: Task, descriptor: number): PidFile | undefined {
 /** check_kill_permission, as kill has it. */
 function mayReach(task: Task, target: Process): boolean {
   const { cred } = task.process;
-  if (target === task.process || cred.superuser) return true;
+  if (target === task.process || cred.capable(Cap.CAP_KILL)) return true;
   return [cred.euid, cred.ruid].some((uid) => uid === target.cred.suid || uid === target.cred.ruid);
 }
 

@@ -6,15 +6,11 @@ import { quoteBytes } from "../kinds-memory.ts";
 import { DEFAULT_SLACK_NS } from "../prctl-state.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { controlCapabilities } from "./capabilities.ts";
 
 const COMM_BYTES = 16;
 const NSIG = 64;
-const CAP_LAST = 40;
-/** SECBIT_KEEP_CAPS; PR_SET_KEEPCAPS sets it. */
-const SECBIT_KEEP_CAPS = 16;
 const PR_TSC_ENABLE = 1;
-const PR_CAP_AMBIENT_IS_SET = 1;
-const PR_CAP_AMBIENT_CLEAR_ALL = 4;
 const SECCOMP_MODES = [1, 2];
 
 function setName(task: Task, from: number): number {
@@ -56,12 +52,6 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
       if (a > 1) return invalid("neither 0 nor 1");
       process.dumpable = a === 1;
       return 0;
-    case Prctl.PR_GET_KEEPCAPS:
-      return state.keepCaps ? 1 : 0;
-    case Prctl.PR_SET_KEEPCAPS:
-      if (a > 1) return invalid("neither 0 nor 1");
-      state.keepCaps = a === 1;
-      return 0;
     case Prctl.PR_GET_TIMING:
     case Prctl.PR_GET_SECCOMP:
       return 0;
@@ -73,20 +63,11 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
       return getName(task, a);
     case Prctl.PR_SET_SECCOMP:
       return SECCOMP_MODES.includes(a) ? invalid("seccomp is not supported") : invalid("no seccomp mode");
-    case Prctl.PR_CAPBSET_READ:
-      return a > CAP_LAST ? invalid(`there is no capability ${a}`) : 1;
-    case Prctl.PR_CAPBSET_DROP:
-      if (!process.cred.superuser) return denied("for privileged processes");
-      return a > CAP_LAST ? invalid(`there is no capability ${a}`) : 0;
     case Prctl.PR_GET_TSC:
       memory.setU32(a, PR_TSC_ENABLE);
       return 0;
     case Prctl.PR_SET_TSC:
       return a === PR_TSC_ENABLE ? 0 : invalid("the time-stamp counter is always readable");
-    case Prctl.PR_GET_SECUREBITS:
-      return state.keepCaps ? SECBIT_KEEP_CAPS : 0;
-    case Prctl.PR_SET_SECUREBITS:
-      return process.cred.superuser ? 0 : denied("for privileged processes");
     case Prctl.PR_SET_TIMERSLACK:
       state.timerSlack = a <= 0 || a >= 2 ** 63 ? DEFAULT_SLACK_NS : a;
       return 0;
@@ -118,10 +99,14 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
     case Prctl.PR_GET_THP_DISABLE:
       if (a !== 0 || spare) return invalid("zeroes only");
       return state.thpDisabled ? 1 : 0;
+    case Prctl.PR_GET_KEEPCAPS:
+    case Prctl.PR_SET_KEEPCAPS:
+    case Prctl.PR_CAPBSET_READ:
+    case Prctl.PR_CAPBSET_DROP:
+    case Prctl.PR_GET_SECUREBITS:
+    case Prctl.PR_SET_SECUREBITS:
     case Prctl.PR_CAP_AMBIENT:
-      if (a === PR_CAP_AMBIENT_CLEAR_ALL) return spare ? invalid("zeroes after the first") : 0;
-      if (b > CAP_LAST || c !== 0 || d !== 0) return invalid(`there is no capability ${b}`);
-      return a === PR_CAP_AMBIENT_IS_SET ? 0 : denied("a capability it does not have");
+      return controlCapabilities(task, option, [a, b, c, d]);
     case Prctl.PR_SET_IO_FLUSHER:
       return denied("for privileged processes");
     default:

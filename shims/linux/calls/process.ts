@@ -1,12 +1,13 @@
-/** Processes: exec and exit, limits, prctl, personality, priorities, capabilities. */
+/** Processes: exec and exit, limits, personality, priorities. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { exec } from "../exec.ts";
 import { exitProcess, exitTask } from "../exit.ts";
-import { dirfd, int, type Kind, pid, pointer, uintHex } from "../kinds.ts";
+import { dirfd, int, type Kind, pid, uintHex } from "../kinds.ts";
 import { priorityWhich, resource } from "../kinds-flags.ts";
 import { environment, path, stringList } from "../kinds-memory.ts";
 import { type Limit, Resource } from "../limits.ts";
-import { type Field, shownAs, struct, structIn, structOut, u32, u64, ulong } from "../structs.ts";
+import { type Field, shownAs, struct, structIn, structOut, u64, ulong } from "../structs.ts";
 import { type Result, type Row, row, settled } from "../table.ts";
 import type { Process, Task } from "../task.ts";
 import { pathArgument } from "../vfs/call-context.ts";
@@ -32,6 +33,7 @@ function stringsAt(task: Task, list: number): Uint8Array[] | number {
 
 function execve(task: Task, pathname: number, argv: number, envp: number): Result {
   const name = pathArgument(task, pathname);
+  if (name === "") return task.fail(Errno.ENOENT, "the path is empty");
   const args = stringsAt(task, argv);
   if (typeof args === "number") return args;
   const env = stringsAt(task, envp);
@@ -42,6 +44,7 @@ function execve(task: Task, pathname: number, argv: number, envp: number): Resul
 function execveat(task: Task, fd: number, pathname: number, argv: number, envp: number, flags: number): Result {
   if ((flags & ~(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)) !== 0) return task.fail(Errno.EINVAL, "unknown flags");
   const name = pathArgument(task, pathname);
+  if (name === "" && (flags & AT_EMPTY_PATH) === 0) return task.fail(Errno.ENOENT, "the path is empty");
   const { process } = task;
   const args = stringsAt(task, argv);
   if (typeof args === "number") return args;
@@ -54,7 +57,6 @@ function execveat(task: Task, fd: number, pathname: number, argv: number, envp: 
   // What AT_EXECFN says then, and what a script's interpreter is given (fs/exec.c, alloc_bprm).
   const shown = name === "" ? `/dev/fd/${fd}` : `/dev/fd/${fd}/${name}`;
   if (name !== "") return exec(task, file.entry, name, args, env, shown, follow);
-  if ((flags & AT_EMPTY_PATH) === 0) return task.fail(Errno.ENOENT, "the path is empty");
   return exec(task, file.entry, "", args, env, shown);
 }
 
@@ -126,7 +128,8 @@ function setLimit(task: Task, process: Process, which: number, soft: number, har
   if (limit === undefined) return task.fail(Errno.EINVAL, `there is no resource ${which}`);
   if (soft > hard) return task.fail(Errno.EINVAL, "the soft limit is above the hard one");
   if (which === Resource.RLIMIT_NOFILE && hard > NR_OPEN) return task.fail(Errno.EPERM, `more than ${NR_OPEN} files`);
-  if (hard > limit.hard && !task.process.cred.superuser) return task.fail(Errno.EPERM, "only root raises a hard limit");
+  if (hard > limit.hard && !task.process.cred.capable(Cap.CAP_SYS_RESOURCE))
+    return task.fail(Errno.EPERM, "only root raises a hard limit");
   limit.soft = soft;
   limit.hard = hard;
   if (which === Resource.RLIMIT_STACK) process.space.stackLimit = Math.min(soft, process.space.end);
@@ -149,7 +152,7 @@ function prlimit64(task: Task, pid: number, which: number, from: number, to: num
   const limit = target.limits.get(which >>> 0);
   if (limit === undefined) return task.fail(Errno.EINVAL, `there is no resource ${which}`);
   const own = process.cred;
-  if (target !== process && !own.superuser && target.cred.ruid !== own.ruid) {
+  if (target !== process && !own.capable(Cap.CAP_SYS_RESOURCE) && target.cred.ruid !== own.ruid) {
     return task.fail(Errno.EPERM, "another user's process");
   }
   const old = { ...limit };
@@ -199,9 +202,9 @@ function setpriority(task: Task, which: number, who: number, given: number): num
   let result = 0;
   for (const target of targets) {
     const own = task.process.cred;
-    if (!own.superuser && target.cred.ruid !== own.ruid && target.cred.euid !== own.euid) {
+    if (!own.capable(Cap.CAP_SYS_NICE) && target.cred.ruid !== own.ruid && target.cred.euid !== own.euid) {
       result = task.fail(Errno.EPERM, "another user's process");
-    } else if (nice < target.nice && !own.superuser) {
+    } else if (nice < target.nice && !own.capable(Cap.CAP_SYS_NICE)) {
       result = task.fail(Errno.EACCES, "only root lowers a nice value");
     } else target.nice = nice;
   }
@@ -211,58 +214,9 @@ function setpriority(task: Task, which: number, who: number, given: number): num
 function nice(task: Task, increment: number): number {
   const { process } = task;
   const wanted = Math.max(-20, Math.min(19, process.nice + Math.max(-40, Math.min(40, increment))));
-  if (increment < 0 && !process.cred.superuser) return task.fail(Errno.EPERM, "only root lowers a nice value");
+  if (increment < 0 && !process.cred.capable(Cap.CAP_SYS_NICE))
+    return task.fail(Errno.EPERM, "only root lowers a nice value");
   process.nice = wanted;
-  return 0;
-}
-
-const CAP_VERSION_1 = 0x1998_0330;
-const CAP_VERSION_2 = 0x2007_1026;
-const CAP_VERSION_3 = 0x2008_0522;
-const CAP_FULL = [0xffff_ffff, 0x1ff] as const;
-const capHeader = struct({ version: shownAs(u32, (v) => `0x${v.toString(16)}`), pid: u32 });
-
-/** Words of capability data for a header's version; undefined for an unknown one, which is replaced by the newest. */
-function capWords(task: Task, header: number): number | undefined {
-  const { memory } = task;
-  const version = memory.u32(header);
-  if (version === CAP_VERSION_1) return 1;
-  if (version === CAP_VERSION_2 || version === CAP_VERSION_3) return 2;
-  memory.setU32(header, CAP_VERSION_3);
-  return undefined;
-}
-
-function capget(task: Task, header: number, data: number): number {
-  const { memory, process, kernel } = task;
-  const words = capWords(task, header);
-  if (words === undefined) return data === 0 ? 0 : task.fail(Errno.EINVAL, "unknown version");
-  const pid = memory.i32(header + 4);
-  if (pid < 0) return task.fail(Errno.EINVAL, "a negative process id");
-  const target = pid === 0 ? process : kernel.tasks.get(pid)?.process;
-  if (target === undefined) return task.fail(Errno.ESRCH, `there is no process ${pid}`);
-  if (data === 0) return 0;
-  for (let index = 0; index < words; index++) {
-    const all = target.cred.superuser ? (CAP_FULL[index] ?? 0) : 0;
-    const at = data + 12 * index;
-    memory.setU32(at, all);
-    memory.setU32(at + 4, all);
-    memory.setU32(at + 8, 0);
-  }
-  return 0;
-}
-
-/** Capabilities follow the user id here; dropping some is accepted and has no effect, gaining some is refused. */
-function capset(task: Task, header: number, data: number): number {
-  const { memory, process } = task;
-  const words = capWords(task, header);
-  if (words === undefined) return task.fail(Errno.EINVAL, "unknown version");
-  const pid = memory.i32(header + 4);
-  if (pid !== 0 && pid !== task.tid && pid !== process.pid) return task.fail(Errno.EPERM, "another process");
-  for (let index = 0; index < words; index++) {
-    const allowed = process.cred.superuser ? (CAP_FULL[index] ?? 0) : 0;
-    const wanted = memory.u32(data + 12 * index) | memory.u32(data + 12 * index + 4);
-    if ((wanted & ~allowed) !== 0) return task.fail(Errno.EPERM, "capabilities it does not have");
-  }
   return 0;
 }
 
@@ -300,12 +254,4 @@ export const processCalls: readonly Row[] = [
     support: "kept; turns do not depend on it",
   }),
   row("nice", { i386: 34 }, [int], nice, { family, support: "kept; turns do not depend on it" }),
-  row("capget", { x86_64: 125, i386: 184 }, [structIn(capHeader), pointer], capget, {
-    family,
-    support: "all for user 0, none for others",
-  }),
-  row("capset", { x86_64: 126, i386: 185 }, [structIn(capHeader), pointer], capset, {
-    family,
-    support: "dropping capabilities has no effect",
-  }),
 ];

@@ -3,12 +3,14 @@ import type { MapOptions, Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import { pointer, size } from "../kinds.ts";
 import { Madvise, MremapFlag, MsyncFlag, madvice, mremapFlags, msyncFlags } from "../kinds-flags.ts";
+import { PAGE, pageUp } from "../pages.ts";
 import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
-import { choose, overLimit, PAGE, pageUp, unmap } from "./memory.ts";
+import { choose, overLimit, unmap } from "./memory.ts";
+import { lockNew, mayLockMore } from "./memory-lock.ts";
 
 const optionsOf = (region: Region, at: number): MapOptions => ({
   ...(region.backing !== undefined && { backing: region.backing, offset: region.offset + at - region.start }),
@@ -49,9 +51,13 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
   if (overLimit(task, keep ? newLength : Math.max(0, newLength - oldLength))) {
     return task.fail(Errno.ENOMEM, "RLIMIT_AS is reached");
   }
+  const locked = mm.locks.within(region.end - PAGE, region.end) > 0;
+  if (grows && locked && !mayLockMore(task, newLength - oldLength))
+    return task.fail(Errno.EAGAIN, "RLIMIT_MEMLOCK is reached");
   const inPlace = !fixed && !keep && oldLength > 0 && at + oldLength === region.end;
   if (inPlace && at + newLength <= space.end && space.isFree(region.end, newLength - oldLength)) {
     space.map(region.end, newLength - oldLength, region.prot, optionsOf(region, region.end));
+    if (locked) lockNew(task, region.end, newLength - oldLength, true);
     return at;
   }
   if (!mayMove) return task.fail(Errno.ENOMEM, "there is no room behind it, and it may not move");
@@ -67,8 +73,10 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
   const moved = Math.min(oldLength, newLength);
   space.move(at, moved, to);
   mm.forkAdvice.move(at, moved, to);
+  mm.locks.move(at, moved, to);
   if (isVdso) task.kernel.vdso.moved(task, to);
   if (newLength > moved) space.map(to + moved, newLength - moved, region.prot, optionsOf(region, at + moved));
+  if (newLength > moved && locked) lockNew(task, to + moved, newLength - moved, true);
   for (const old of kept) {
     const start = Math.max(old.start, at);
     space.map(start, Math.min(old.end, at + oldLength) - start, old.prot, optionsOf(old, start));
@@ -122,9 +130,20 @@ function remove(task: Task, region: Region, from: number, length: number): numbe
   return 0;
 }
 
+/** Advice that takes pages away, which a locked mapping does not allow. */
+const TAKES_AWAY: ReadonlySet<number> = new Set([
+  Madvise.MADV_DONTNEED,
+  Madvise.MADV_FREE,
+  Madvise.MADV_REMOVE,
+  Madvise.MADV_COLD,
+  Madvise.MADV_PAGEOUT,
+]);
+
 function advise(task: Task, advice: number, region: Region, from: number, length: number): number {
   const { space, mm } = task.process;
   const end = from + length;
+  if (mm.locks.any && TAKES_AWAY.has(advice) && mm.locks.within(from, end) > 0)
+    return task.fail(Errno.EINVAL, "the memory is locked");
   switch (advice) {
     case Madvise.MADV_DONTFORK:
       mm.forkAdvice.set(from, end, "leave");
@@ -179,6 +198,7 @@ function msync(task: Task, start: number, given: number, flags: number): number 
   if ((flags & MsyncFlag.MS_ASYNC) !== 0 && (flags & MsyncFlag.MS_SYNC) !== 0) {
     return task.fail(Errno.EINVAL, "MS_ASYNC and MS_SYNC exclude each other");
   }
+  const { locks } = task.process.mm;
   const wordEnd = 2 ** (8 * task.abi.word);
   const length = pageUp(given) % wordEnd;
   const end = start + length;
@@ -190,6 +210,8 @@ function msync(task: Task, start: number, given: number, flags: number): number 
     if (region.start >= end) break;
     if (region.start > position) hole = true;
     position = Math.min(region.end, end);
+    if ((flags & MsyncFlag.MS_INVALIDATE) !== 0 && locks.within(Math.max(start, region.start), position) > 0)
+      return task.fail(Errno.EBUSY, "the memory is locked");
     if (
       (flags & MsyncFlag.MS_SYNC) !== 0 &&
       region.shared &&

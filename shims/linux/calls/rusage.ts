@@ -3,25 +3,40 @@ import { toInstant } from "../clock.ts";
 import type { Kind } from "../kinds.ts";
 import { array, long, struct, structOut, timeval } from "../structs.ts";
 import type { Task } from "../task.ts";
+import type { Usage } from "../usage.ts";
 
-const rusage = struct({ ru_utime: timeval, ru_stime: timeval, ru_maxrss: long, rest: array(long, 13) }, [
-  "ru_utime",
-  "ru_stime",
-]);
+const rusage = struct(
+  {
+    ru_utime: timeval,
+    ru_stime: timeval,
+    ru_maxrss: long,
+    /** ru_ixrss to ru_nsignals. */
+    rest: array(long, 11),
+    ru_nvcsw: long,
+    ru_nivcsw: long,
+  },
+  ["ru_utime", "ru_stime"],
+);
 
 export const rusageOut: Kind = structOut(rusage);
 
+function timevalOf(ns: number): { tv_sec: number; tv_usec: number } {
+  const { sec, nsec } = toInstant(ns);
+  return { tv_sec: sec, tv_usec: Math.floor(nsec / 1000) };
+}
+
 /**
- * Fills a struct rusage with CPU time in ns; the kernel's other counts stay 0.
+ * Fills a struct rusage; the kernel's other counts stay 0.
  * @throws MemoryFault
  */
-export function writeRusage(task: Task, to: number, used: number): void {
-  const { sec, nsec } = toInstant(used);
+export function writeRusage(task: Task, to: number, used: Usage): void {
   const value = {
-    ru_utime: { tv_sec: sec, tv_usec: Math.floor(nsec / 1000) },
-    ru_stime: { tv_sec: 0, tv_usec: 0 },
-    ru_maxrss: Math.floor(task.process.space.residentBytes / 1024),
-    rest: new Array<number>(13).fill(0),
+    ru_utime: timevalOf(used.user),
+    ru_stime: timevalOf(used.system),
+    ru_maxrss: Math.floor(used.maxResident / 1024),
+    rest: new Array<number>(11).fill(0),
+    ru_nvcsw: used.voluntary,
+    ru_nivcsw: used.involuntary,
   };
   rusage.write(task.memory, to, value, task.abi);
 }

@@ -1,4 +1,5 @@
 /** What the machine and the kernel say of themselves: uname, sysinfo, random bytes. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { int, size } from "../kinds.ts";
 import { getrandomFlags } from "../kinds-flags.ts";
@@ -96,7 +97,7 @@ function oldolduname(task: Task, to: number): number {
 
 function setName(field: "hostname" | "domainname"): (task: Task, name: number, length: number) => number {
   return (task, name, length) => {
-    if (!task.process.cred.superuser) return task.fail(Errno.EPERM, "for privileged processes");
+    if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) return task.fail(Errno.EPERM, "for privileged processes");
     if (length < 0 || length > HOST_NAME_MAX) return task.fail(Errno.EINVAL, `at most ${HOST_NAME_MAX} bytes`);
     task.kernel.uts[field] = Buffer.from(task.memory.bytes(name, length)).toString("latin1");
     return 0;

@@ -5,11 +5,12 @@ import { Segment } from "../ipc/shared-memory.ts";
 import { permOf, shmidDs, shminfo, shmUse } from "../ipc/structs.ts";
 import { IPC_INFO, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
 import { choice, flags, int, type Kind, octal, pointer, size } from "../kinds.ts";
+import { PAGE, pageUp } from "../pages.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
-import { choose, overLimit, PAGE, pageUp } from "./memory.ts";
+import { choose, overLimit } from "./memory.ts";
 
 const SHM_RDONLY = 0o10000;
 const SHM_RND = 0o20000;

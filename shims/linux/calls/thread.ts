@@ -1,4 +1,5 @@
 /** Scheduling as far as one CPU and turns have it: sched_*, getcpu, membarrier (kernel/sched/syscalls.c). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { int, pid, pointer, size, uintHex } from "../kinds.ts";
 import { schedPolicy } from "../kinds-flags.ts";
@@ -59,7 +60,8 @@ function setAffinity(task: Task, pid: number, length: number, mask: number): num
   const target = targetOf(task, pid);
   if (target === undefined) return nobody(task, pid);
   const own = task.process.cred;
-  if (!own.superuser && target.process.cred.ruid !== own.euid) return task.fail(Errno.EPERM, "another user's thread");
+  if (!own.capable(Cap.CAP_SYS_NICE) && target.process.cred.ruid !== own.euid)
+    return task.fail(Errno.EPERM, "another user's thread");
   return ((wanted ?? 0) & 1) === 0 ? task.fail(Errno.EINVAL, "none of these CPUs is there") : 0;
 }
 
@@ -93,8 +95,10 @@ function setPolicy(task: Task, target: Task, policy: number, sched_priority: num
     return task.fail(Errno.EINVAL, `priority ${sched_priority} does not go with the policy`);
   }
   const own = task.process.cred;
-  if (realtime && !own.superuser) return task.fail(Errno.EPERM, "real-time policies are for privileged processes");
-  if (!own.superuser && target.process.cred.euid !== own.euid) return task.fail(Errno.EPERM, "another user's thread");
+  if (realtime && !own.capable(Cap.CAP_SYS_NICE))
+    return task.fail(Errno.EPERM, "real-time policies are for privileged processes");
+  if (!own.capable(Cap.CAP_SYS_NICE) && target.process.cred.euid !== own.euid)
+    return task.fail(Errno.EPERM, "another user's thread");
   target.policy = wanted;
   target.priority = sched_priority;
   return 0;
@@ -147,7 +151,7 @@ function setAttr(task: Task, pid: number, from: number, given: number): number {
   const result = setPolicy(task, target, sched_policy, sched_priority | 0);
   if (result === 0 && (sched_policy === SCHED_OTHER || sched_policy === 3)) {
     const nice = Math.max(-20, Math.min(19, sched_nice));
-    if (nice < target.process.nice && !task.process.cred.superuser) {
+    if (nice < target.process.nice && !task.process.cred.capable(Cap.CAP_SYS_NICE)) {
       return task.fail(Errno.EPERM, "only root lowers a nice value");
     }
     target.process.nice = nice;

@@ -192,9 +192,15 @@ function times(task: Task, to: number): number {
   const { kernel, process, memory, abi } = task;
   if (to !== 0) {
     const ticks = (ns: number): number => Math.floor(ns / CLOCK_TICK_NS);
-    const own = ticks(process.usedCpu);
-    const children = ticks(process.childrenCpuTime);
-    tms.write(memory, to, { tms_utime: own, tms_stime: 0, tms_cutime: children, tms_cstime: 0 }, abi);
+    const own = process.used;
+    const children = process.childrenUsage;
+    const value = {
+      tms_utime: ticks(own.user),
+      tms_stime: ticks(own.system),
+      tms_cutime: ticks(children.user),
+      tms_cstime: ticks(children.system),
+    };
+    tms.write(memory, to, value, abi);
   }
   return Math.floor(kernel.clock.now() / CLOCK_TICK_NS);
 }
@@ -202,7 +208,7 @@ function times(task: Task, to: number): number {
 function getrusage(task: Task, who: number, to: number): number {
   const { process } = task;
   if (who < -1 || who > 1) return task.fail(Errno.EINVAL, `${who} is no RUSAGE_*`);
-  const used = who === 1 ? task.usedCpu : who === 0 ? process.usedCpu : process.childrenCpuTime;
+  const used = who === 1 ? task.used : who === 0 ? process.used : process.childrenUsage;
   writeRusage(task, to, used);
   return 0;
 }
@@ -248,13 +254,10 @@ export const timeCalls: readonly Row[] = [
     support: "EPERM for every user",
   }),
   row("time", { x86_64: 201, i386: 13 }, [pointer], time, { family, returns: long }),
-  row("times", { x86_64: 100, i386: 43 }, [structOut(tms)], times, {
-    family,
-    support: "all CPU time counts as user time",
-  }),
+  row("times", { x86_64: 100, i386: 43 }, [structOut(tms)], times, { family }),
   row("getrusage", { x86_64: 98, i386: 77 }, [rusageWho, rusageOut], getrusage, {
     family,
-    support: "CPU time and resident size; other counts are 0",
+    support: "CPU time, resident size and switches; other counts are 0",
   }),
   row("restart_syscall", { x86_64: 219, i386: 0 }, [], restartSyscall, { family: "signal" }),
 ];

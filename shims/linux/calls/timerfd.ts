@@ -1,4 +1,6 @@
 /** timerfd_create(2) and its kin (fs/timerfd.c). */
+
+import { Cap } from "../capabilities.ts";
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { fd, flags, type Kind } from "../kinds.ts";
@@ -27,7 +29,8 @@ const create = fileCall((task, clock, given) => {
   if (given & ~(O_CLOEXEC | O_NONBLOCK)) fail(Errno.EINVAL, "unknown flags");
   if (!CLOCKS.includes(clock) && !ALARMS.includes(clock)) fail(Errno.EINVAL, "this clock has no timers to read");
   const { kernel, process } = task;
-  if (ALARMS.includes(clock) && !process.cred.superuser) fail(Errno.EPERM, "waking the machine needs CAP_WAKE_ALARM");
+  if (ALARMS.includes(clock) && !process.cred.capable(Cap.CAP_WAKE_ALARM))
+    fail(Errno.EPERM, "waking the machine needs CAP_WAKE_ALARM");
   demandDescriptors(task);
   const { vfs } = kernel;
   const entry = vfs.anonymousEntry(vfs.anonymousNode(0o600, process.cred), "anon_inode:[timerfd]");

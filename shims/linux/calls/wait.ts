@@ -13,6 +13,7 @@ import { SigInfo } from "../signals/siginfo.ts";
 import { i32 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { ExitStatus, Process, Task } from "../task.ts";
+import type { Usage } from "../usage.ts";
 import { O_NONBLOCK } from "../vfs/flags.ts";
 import { Wait } from "../wait.ts";
 import { rusageOut, writeRusage } from "./rusage.ts";
@@ -45,8 +46,8 @@ interface Found {
   /** As wait4 writes it. */
   readonly status: number;
   readonly info: SigInfo;
-  /** CPU time for its rusage, ns. */
-  readonly used: number;
+  /** For its rusage. */
+  readonly used: Usage;
 }
 
 function exitInfo(child: Process, status: ExitStatus): SigInfo {
@@ -59,7 +60,7 @@ function considerTracee(tracee: Tracee, options: number): Found | undefined {
   const keep = (options & Option.WNOWAIT) !== 0;
   const { task, stop, zombie } = tracee;
   const { process, tid: id } = task;
-  const used = task.usedCpu;
+  const { used } = task;
   const tell = (status: number, code: number, value: number): Found => {
     const info = childInfo(process, Signal.SIGCHLD, code, value);
     info.pid = id;
@@ -81,6 +82,13 @@ function considerTracee(tracee: Tracee, options: number): Found | undefined {
   return undefined;
 }
 
+/** RUSAGE_BOTH: a child's own and that of the children it has waited for. */
+function withChildren(child: Process): Usage {
+  const total = child.used;
+  total.add(child.childrenUsage);
+  return total;
+}
+
 /** wait_consider_child: what of a child is to be told, and that it has been. */
 function consider(child: Process, options: number): Found | undefined {
   const keep = (options & Option.WNOWAIT) !== 0;
@@ -88,11 +96,11 @@ function consider(child: Process, options: number): Found | undefined {
   if (child.ended) {
     if ((options & Option.WEXITED) === 0 || status === undefined) return undefined;
     const info = exitInfo(child, status);
-    const used = child.cpuTime + child.childrenCpuTime;
+    const used = withChildren(child);
     if (!keep) reap(child);
     return { id: child.pid, status: endWord(status), info, used };
   }
-  const used = child.usedCpu;
+  const used = withChildren(child);
   if ((options & WSTOPPED) !== 0 && signals.stoppedBy !== 0 && signals.stopUnreported) {
     signals.stopUnreported = keep;
     const info = childInfo(child, Signal.SIGCHLD, SiCode.CLD_STOPPED, signals.stoppedBy);
@@ -106,13 +114,13 @@ function considerContinued(child: Process, options: number): Found | undefined {
   if ((options & Option.WCONTINUED) === 0 || !signals.continueUnreported || child.ended) return undefined;
   signals.continueUnreported = (options & Option.WNOWAIT) !== 0;
   const info = childInfo(child, Signal.SIGCHLD, SiCode.CLD_CONTINUED, Signal.SIGCONT);
-  return { id: child.pid, status: CONTINUED, info, used: child.usedCpu };
+  return { id: child.pid, status: CONTINUED, info, used: withChildren(child) };
 }
 
 function reap(child: Process): void {
   const { parent, kernel } = child;
   if (parent !== undefined) {
-    parent.childrenCpuTime += child.cpuTime + child.childrenCpuTime;
+    parent.childrenUsage.add(withChildren(child));
     parent.children.delete(child);
   }
   kernel.processes.delete(child.pid);

@@ -141,8 +141,9 @@ function notifyStopped(process: Process, code: number, status: number): void {
 /** siginfo of SIGCHLD. */
 export function childInfo(process: Process, signal: number, code: number, status: number): SigInfo {
   const nsPerTick = 1e7;
-  const utime = Math.floor(process.cpuTime / nsPerTick);
-  return SigInfo.child({ signal, code, pid: process.pid, uid: process.cred.ruid, status, utime, stime: 0 });
+  const { user, system } = process.used;
+  const [utime, stime] = [Math.floor(user / nsPerTick), Math.floor(system / nsPerTick)];
+  return SigInfo.child({ signal, code, pid: process.pid, uid: process.cred.ruid, status, utime, stime });
 }
 
 /**

@@ -1,5 +1,4 @@
 import { Errno } from "../errno.ts";
-import { Resource } from "../limits.ts";
 import { procNet } from "../net/proc-net.ts";
 import type { Kernel, Process, Task } from "../task.ts";
 import { VSYSCALL_LINE } from "../vsyscall.ts";
@@ -10,7 +9,8 @@ import type { OpenFile } from "./open-file.ts";
 import { fixedDirectory, MagicLink, ProcDirectory, ProcText } from "./proc.ts";
 import { ProcMemory } from "./proc-memory.ts";
 import { Namespaces } from "./proc-namespaces.ts";
-import { mapsText, mountInfoText, mountsText, residentPages, rollupText, sizePages, smapsText } from "./proc-text.ts";
+import { limitsText, statmText, statText, statusText } from "./proc-status.ts";
+import { mapsText, mountInfoText, mountsText, rollupText, smapsText } from "./proc-text.ts";
 import { find, pathOf } from "./walk.ts";
 
 /** Of one user namespace: every id is itself. */
@@ -21,7 +21,6 @@ const IO_COUNTS = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_byte
 
 /** uapi/linux/magic.h. */
 const NSFS_MAGIC = 0x6e736673;
-const TICKS = 100;
 
 /** Builds /proc/[pid] and /proc/[pid]/task/[tid]; one directory object for each, as long as it lives (proc(5)). */
 export class ProcessDirectories {
@@ -150,7 +149,7 @@ export class ProcessDirectories {
       ["projid_map", text(() => IDENTITY_MAP)],
       ["sessionid", text(() => "4294967295")],
       ["setgroups", text(() => "allow\n")],
-      ["smaps", text(() => smapsText(process.mm.space))],
+      ["smaps", text(() => smapsText(process.mm))],
       ["uid_map", text(() => IDENTITY_MAP)],
       ["oom_score", text(() => "0\n")],
       [
@@ -167,7 +166,7 @@ export class ProcessDirectories {
       ["statm", text(() => statmText(process))],
       ["status", text(() => statusText(process, task()))],
       ["schedstat", text(() => `${task()?.usedCpu ?? 0} 0 1\n`)],
-      ["smaps_rollup", living(text(() => rollupText(process.mm.space)))],
+      ["smaps_rollup", living(text(() => rollupText(process.mm)))],
       ["stack", text(() => "", 0o400)],
       ["syscall", text(() => (task()?.wait ? `${task()?.callNumber ?? -1}\n` : "running\n"), 0o400)],
       ["wchan", text(() => "0")],
@@ -278,117 +277,4 @@ function readMemory(process: Process, from: number, to: number): Uint8Array {
 
 function descriptorText(file: OpenFile): string {
   return `pos:\t${file.position}\nflags:\t0${file.flags.toString(8)}\nmnt_id:\t${file.inode.fs.dev}\nino:\t${file.inode.ino}\n`;
-}
-
-const STATES = {
-  R: "R (running)",
-  S: "S (sleeping)",
-  T: "T (stopped)",
-  t: "t (tracing stop)",
-  Z: "Z (zombie)",
-} as const;
-
-function state(process: Process, task: Task | undefined): keyof typeof STATES {
-  if (task?.tracee?.stop !== undefined) return "t";
-  if (process.status) return "Z";
-  if (task?.wait?.pause) return "T";
-  return task?.wait ? "S" : "R";
-}
-
-/** proc_pid_stat(5): 52 fields. */
-function statText(process: Process, task: Task | undefined): string {
-  const { mm } = process;
-  const user = Math.floor((process.cpuTime * TICKS) / 1e9);
-  const children = Math.floor((process.childrenCpuTime * TICKS) / 1e9);
-  const id = task?.tid ?? process.pid;
-  const fields: (number | string)[] = [
-    id,
-    `(${task?.comm ?? ""})`,
-    state(process, task),
-    process.ppid,
-    process.pgid,
-    process.sid,
-  ];
-  const pty = process.kernel.vfs.ptyOf(process.sid);
-  // tty_nr, tpgid, flags, minflt, cminflt, majflt, cmajflt
-  fields.push(pty?.device ?? 0, pty?.foreground ?? -1, 0x400000, 0, 0, 0, 0);
-  // utime, stime, cutime, cstime, priority, nice, num_threads, itrealvalue, starttime
-  fields.push(user, 0, children, 0, 20 + process.nice, process.nice, process.tasks.size, 0);
-  fields.push(Math.floor((process.startTime * TICKS) / 1e9));
-  // vsize, rss, rsslim, startcode, endcode, startstack, kstkesp, kstkeip
-  fields.push(sizePages(mm.space) * 4096, residentPages(mm.space), limitText(process.limits.soft(Resource.RLIMIT_RSS)));
-  fields.push(0, 0, mm.startStack, 0, 0);
-  // signal, blocked, sigignore, sigcatch, wchan, nswap, cnswap, exit_signal, processor, rt_priority, policy
-  fields.push(0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0);
-  // delayacct_blkio_ticks, guest_time, cguest_time, start_data, end_data, start_brk
-  fields.push(0, 0, 0, 0, 0, mm.startBrk);
-  fields.push(mm.argStart, mm.argEnd, mm.envStart, mm.envEnd, 0);
-  return `${fields.join(" ")}\n`;
-}
-
-function limitText(value: number): string {
-  return value === Number.POSITIVE_INFINITY ? "18446744073709551615" : String(value);
-}
-
-function statmText(process: Process): string {
-  const size = sizePages(process.mm.space);
-  const resident = residentPages(process.mm.space);
-  return `${size} ${resident} ${Math.floor(resident / 2)} 1 0 ${resident} 0\n`;
-}
-
-function statusText(process: Process, task: Task | undefined): string {
-  const { cred } = process;
-  const size = sizePages(process.mm.space) * 4;
-  const resident = residentPages(process.mm.space) * 4;
-  const long = STATES[state(process, task)];
-  const kib = (name: string, value: number) => `${name}:\t${String(value).padStart(8)} kB\n`;
-  const capabilities = cred.superuser ? "000001ffffffffff" : "0000000000000000";
-  const none = "0000000000000000";
-  return (
-    `Name:\t${task?.comm ?? ""}\nUmask:\t${process.fs.umask.toString(8).padStart(4, "0")}\nState:\t${long}\n` +
-    `Tgid:\t${process.pid}\nNgid:\t0\nPid:\t${task?.tid ?? process.pid}\nPPid:\t${process.ppid}\n` +
-    `TracerPid:\t${task?.tracee?.tracer.tid ?? 0}\n` +
-    `Uid:\t${cred.ruid}\t${cred.euid}\t${cred.suid}\t${cred.uid}\nGid:\t${cred.rgid}\t${cred.egid}\t${cred.sgid}\t${cred.gid}\n` +
-    `FDSize:\t${Math.max(64, process.files.length)}\nGroups:\t${cred.groups.join(" ")} \n` +
-    kib("VmPeak", size) +
-    kib("VmSize", size) +
-    kib("VmLck", 0) +
-    kib("VmPin", 0) +
-    kib("VmHWM", resident) +
-    kib("VmRSS", resident) +
-    `Threads:\t${process.tasks.size}\nSigQ:\t0/31000\nSigPnd:\t${none}\nShdPnd:\t${none}\nSigBlk:\t${none}\nSigIgn:\t${none}\n` +
-    `SigCgt:\t${none}\nCapInh:\t${none}\nCapPrm:\t${capabilities}\nCapEff:\t${capabilities}\nCapBnd:\t000001ffffffffff\n` +
-    `CapAmb:\t${none}\nNoNewPrivs:\t${Number(process.noNewPrivs)}\nSeccomp:\t0\nSeccomp_filters:\t0\n` +
-    `Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n` +
-    `voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n`
-  );
-}
-
-const LIMIT_ROWS: readonly (readonly [string, number, string])[] = [
-  ["Max cpu time", Resource.RLIMIT_CPU, "seconds"],
-  ["Max file size", Resource.RLIMIT_FSIZE, "bytes"],
-  ["Max data size", Resource.RLIMIT_DATA, "bytes"],
-  ["Max stack size", Resource.RLIMIT_STACK, "bytes"],
-  ["Max core file size", Resource.RLIMIT_CORE, "bytes"],
-  ["Max resident set", Resource.RLIMIT_RSS, "bytes"],
-  ["Max processes", Resource.RLIMIT_NPROC, "processes"],
-  ["Max open files", Resource.RLIMIT_NOFILE, "files"],
-  ["Max locked memory", Resource.RLIMIT_MEMLOCK, "bytes"],
-  ["Max address space", Resource.RLIMIT_AS, "bytes"],
-  ["Max file locks", Resource.RLIMIT_LOCKS, "locks"],
-  ["Max pending signals", Resource.RLIMIT_SIGPENDING, "signals"],
-  ["Max msgqueue size", Resource.RLIMIT_MSGQUEUE, "bytes"],
-  ["Max nice priority", Resource.RLIMIT_NICE, ""],
-  ["Max realtime priority", Resource.RLIMIT_RTPRIO, ""],
-  ["Max realtime timeout", Resource.RLIMIT_RTTIME, "us"],
-];
-
-function limitsText(process: Process): string {
-  const shown = (value: number) => (value === Number.POSITIVE_INFINITY ? "unlimited" : String(value)).padEnd(20);
-  const lines = [`${"Limit".padEnd(25)} ${"Soft Limit".padEnd(20)} ${"Hard Limit".padEnd(20)} Units     `];
-  for (const [name, resource, unit] of LIMIT_ROWS) {
-    const limit = process.limits.get(resource);
-    if (limit) lines.push(`${name.padEnd(25)} ${shown(limit.soft)} ${shown(limit.hard)} ${unit.padEnd(10)}`);
-  }
-  return `${lines.join("\n")}\n`;
 }

@@ -1,4 +1,5 @@
 import type { AddressSpace, Region } from "../../../emulator/memory.ts";
+import type { Mm } from "../mm.ts";
 import type { Entry, FileSystem } from "./inode.ts";
 import type { Vfs } from "./vfs.ts";
 import { isBelow, pathOf } from "./walk.ts";
@@ -23,13 +24,14 @@ function mapLine({ start, end, prot, shared, backing, offset }: Region): string 
 }
 
 /** /proc/pid/smaps: what of each mapping is there, counted page by page. */
-export function smapsText(space: AddressSpace): string {
+export function smapsText({ space, locks }: Mm): string {
   let text = "";
   for (const region of space.regions()) {
     const { start, end, prot, shared } = region;
     let resident = 0;
     for (let at = start; at < end; at += 4096) if (space.isResident(at)) resident += 4;
     const line = (name: string, kib: number): string => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`;
+    const locked = locks.within(start, end) > 0;
     const dirty = (prot & PROT_WRITE) === 0 ? 0 : resident;
     text += mapLine(region);
     for (const [name, kib] of [
@@ -46,22 +48,23 @@ export function smapsText(space: AddressSpace): string {
       ["Anonymous", region.backing?.frame === undefined ? resident : 0],
       ["AnonHugePages", 0],
       ["Swap", 0],
-      ["Locked", 0],
+      ["Locked", locked ? resident : 0],
     ] as const)
       text += line(name, kib);
     const flags = [prot & PROT_READ && "rd", prot & PROT_WRITE && "wr", prot & PROT_EXEC && "ex", shared && "sh"];
-    text += `VmFlags: ${[...flags.filter((flag) => typeof flag === "string"), "mr", "mw", "me"].join(" ")}\n`;
+    text += `VmFlags: ${[...flags.filter((flag) => typeof flag === "string"), "mr", "mw", "me", ...(locked ? ["lo"] : [])].join(" ")}\n`;
   }
   return text;
 }
 
 /** /proc/pid/smaps_rollup: the sums. */
-export function rollupText(space: AddressSpace): string {
-  let [resident, dirty, anonymous, first, last] = [0, 0, 0, Number.POSITIVE_INFINITY, 0];
+export function rollupText({ space, locks }: Mm): string {
+  let [resident, dirty, anonymous, locked, first, last] = [0, 0, 0, 0, Number.POSITIVE_INFINITY, 0];
   for (const { start, end, prot, backing } of space.regions()) {
     let here = 0;
     for (let at = start; at < end; at += 4096) if (space.isResident(at)) here += 4;
     resident += here;
+    if (locks.within(start, end) > 0) locked += here;
     if (prot & PROT_WRITE) dirty += here;
     if (backing?.frame === undefined) anonymous += here;
     first = Math.min(first, start);
@@ -85,7 +88,7 @@ export function rollupText(space: AddressSpace): string {
     ["Anonymous", anonymous],
     ["Swap", 0],
     ["SwapPss", 0],
-    ["Locked", 0],
+    ["Locked", locked],
   ] as const;
   const text = lines.map(([name, kib]) => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`).join("");
   return `${title}[rollup]\n${text}`;
