@@ -245,8 +245,8 @@ function set({ task, tracee, code, address: type, data }: Request): number {
   return 0;
 }
 
-function getThreadArea({ task, tracee, address, data }: Request): number {
-  const entry_number = address | 0;
+function getThreadArea({ task, tracee, data }: Request): number {
+  const entry_number = task.cpu.regLow(task.abi.args[2]) | 0;
   if (entry_number < 0) return task.fail(Errno.EIO, "a negative entry");
   const outcome = inContextOf(task, tracee.task, () =>
     tracee.task.punch({ kind: "GetThreadArea", entry_number }, "ptrace"),
@@ -256,8 +256,8 @@ function getThreadArea({ task, tracee, address, data }: Request): number {
   return 0;
 }
 
-function setThreadArea({ task, tracee, address, data }: Request): number {
-  const entry_number = address | 0;
+function setThreadArea({ task, tracee, data }: Request): number {
+  const entry_number = task.cpu.regLow(task.abi.args[2]) | 0;
   if (entry_number < 0) return task.fail(Errno.EIO, "a negative entry");
   const desc = { ...readUserDesc(task.memory, data), entry_number };
   const outcome = inContextOf(task, tracee.task, () => tracee.task.punch({ kind: "SetThreadArea", desc }, "ptrace"));

@@ -9,8 +9,7 @@ import type { Tracee } from "./tracee.ts";
 
 const FLAG_TF = 0x100;
 /** What a tracer may set: FLAG_MASK. */
-const FLAGS_64 = 0x5_4dd5;
-const FLAGS_32 = 0x5_0dd5;
+const FLAGS = 0x5_4dd5;
 /** asm/user32.h: how many registers, in 32-bit words. */
 export const NARROW_REGISTERS = 17;
 export const WIDE_REGISTERS = 27;
@@ -107,7 +106,7 @@ function put(tracee: Tracee, slot: Slot, value: bigint, narrow: boolean): Refuse
       tracee.orig = narrow ? Number(value) | 0 : Number(BigInt.asIntN(64, value));
       return false;
     case "flags":
-      putFlags(tracee, Number(value & 0xffff_ffffn), narrow ? FLAGS_32 : FLAGS_64);
+      putFlags(tracee, Number(value & 0xffff_ffffn));
       return false;
     case "fsBase":
     case "gsBase":
@@ -126,12 +125,12 @@ function put(tracee: Tracee, slot: Slot, value: bigint, narrow: boolean): Refuse
 }
 
 /** set_flags: a TF that the tracer sets is the program's own. */
-function putFlags(tracee: Tracee, value: number, mask: number): void {
+function putFlags(tracee: Tracee, value: number): void {
   const { cpu } = tracee.task;
   let wanted = value;
   if ((value & FLAG_TF) !== 0) tracee.forcedTf = false;
   else if (tracee.forcedTf) wanted |= FLAG_TF;
-  cpu.setReg(Reg.rflags, (cpu.regLow(Reg.rflags) & ~mask) | (wanted & mask));
+  cpu.setReg(Reg.rflags, (cpu.regLow(Reg.rflags) & ~FLAGS) | (wanted & FLAGS));
 }
 
 /** A base that is there already is not asked for again: that is what writing back all registers does. */

@@ -3,7 +3,7 @@ import { Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
 import { Errno } from "../errno.ts";
 import { SaFlag, SIG_IGN, SiCode, Signal } from "../signals/numbers.ts";
-import { childInfo, forceSignal, sendToProcess, sendToTask } from "../signals/send.ts";
+import { childInfo, forceSignal, recalculate, sendToProcess, sendToTask } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { Task } from "../task.ts";
 import { Wait, type WaitQueue } from "../wait.ts";
@@ -200,6 +200,8 @@ export function stopInCall(task: Task, queues: readonly WaitQueue[], next: () =>
         const result = next();
         if (result !== true) {
           if (task.tracee !== undefined) applyStepping(task.tracee);
+          // Signals that came in a stop have woken nobody.
+          recalculate(task);
           return result;
         }
         if (!isStopped()) return undefined;

@@ -4,8 +4,8 @@ import type { Tracee } from "./tracee.ts";
 
 /** Sizes and places in bytes (asm/user_64.h, asm/user32.h). */
 const LAYOUT = {
-  8: { registers: 8 * WIDE_REGISTERS, debug: 848, end: 912 },
-  4: { registers: 4 * NARROW_REGISTERS, debug: 252, end: 284 },
+  8: { registers: 8 * WIDE_REGISTERS, debug: 848, end: 928 },
+  4: { registers: 4 * NARROW_REGISTERS, debug: 252, end: 288 },
 } as const;
 /** DR6 without its causes. */
 const DR6_RESERVED = 0xffff_0ff0n;

@@ -23,6 +23,7 @@ export function beforeCall(task: Task, goOn: (number: number | undefined) => voi
   tracee.orig = task.callNumber | 0;
   stopAtCall(tracee, SyscallMessage.entry, () => {
     const { orig } = tracee;
+    task.callNumber = orig >>> 0;
     if (orig === -1 || (work & Work.emulate) !== 0 || task.process.signals.fatal !== 0) goOn(undefined);
     else goOn(orig >>> 0);
   });
@@ -32,6 +33,7 @@ export function beforeCall(task: Task, goOn: (number: number | undefined) => voi
 export function afterCall(task: Task, orig: number, goOn: () => void): boolean {
   const { tracee, work, cpu } = task;
   if (tracee === undefined) return false;
+  tracee.orig = orig;
   const stepped = (work & (Work.step | Work.emulate)) === Work.step;
   if (stepped) {
     // Reported as a signal is: user_single_step_report.
@@ -41,7 +43,6 @@ export function afterCall(task: Task, orig: number, goOn: () => void): boolean {
     return false;
   }
   if ((work & Work.trace) === 0) return false;
-  tracee.orig = orig;
   stopAtCall(tracee, SyscallMessage.exit, goOn);
   return true;
 }

@@ -130,7 +130,7 @@ function isOrphaned(process: Process): boolean {
 function pause(task: Task): void {
   const { signals } = task.process;
   task.kernel.tracer?.signal(task, `stopped by ${signalName(signals.stoppedBy)}`);
-  const attempt = (): number | undefined => (signals.stoppedBy === 0 ? 0 : undefined);
+  const attempt = (): number | undefined => (signals.stoppedBy === 0 || task.tracee !== undefined ? 0 : undefined);
   task.kernel.scheduler.park(task, new Wait({ queues: [signals.resumed], attempt, pause: true }));
 }
 
