@@ -63,6 +63,8 @@ function stopTask(tracee: Tracee, stop: Stop, goOn: (data: number) => void): voi
       pause: true,
       goOn: () => {
         applyStepping(tracee);
+        // Nothing that came meanwhile has drawn its attention.
+        recalculate(task);
         goOn(tracee.data);
       },
     }),
