@@ -180,6 +180,7 @@ export const Fcntl = {
   F_SETLKW64: 14,
   F_SETOWN_EX: 15,
   F_GETOWN_EX: 16,
+  F_GETOWNER_UIDS: 17,
   F_OFD_GETLK: 36,
   F_OFD_SETLK: 37,
   F_OFD_SETLKW: 38,
@@ -192,6 +193,8 @@ export const Fcntl = {
   F_GETPIPE_SZ: 1032,
   F_ADD_SEALS: 1033,
   F_GET_SEALS: 1034,
+  F_GET_RW_HINT: 1035,
+  F_SET_RW_HINT: 1036,
 } as const;
 export const fcntlCommand: Kind = choice("F_", Fcntl, "uint");
 

@@ -7,6 +7,7 @@ import { cloneCalls } from "./clone.ts";
 import { directoryCalls } from "./directory.ts";
 import { epollCalls } from "./epoll.ts";
 import { extendedAttributeCalls } from "./extended-attributes.ts";
+import { fcntlCalls } from "./fcntl.ts";
 import { fdCalls } from "./fd.ts";
 import { fileCalls } from "./file.ts";
 import { futexCalls } from "./futex.ts";
@@ -53,6 +54,7 @@ const rows: readonly Row[] = [
   ...cloneCalls,
   ...directoryCalls,
   ...epollCalls,
+  ...fcntlCalls,
   ...fdCalls,
   ...fileCalls,
   ...futexCalls,

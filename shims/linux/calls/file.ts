@@ -21,6 +21,7 @@ import {
   W_OK,
 } from "../vfs/flags.ts";
 import { demand, type Entry, FileInode } from "../vfs/inode.ts";
+import { afterLeases } from "../vfs/lease-wait.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { Plain, type Span } from "../vfs/span.ts";
 import { MAX_COUNT, readInto, vectorOf, writeFrom } from "../vfs/transfer.ts";
@@ -167,8 +168,11 @@ const truncate = fileCall((task, name, length) => {
   if (inode.isDirectory) fail(Errno.EISDIR);
   if (!(inode instanceof FileInode)) return fail(Errno.EINVAL, "only regular files have a length");
   demand(inode, context.creds, W_OK);
-  inode.opening(0);
-  return resize(task, entry, inode, length);
+  return afterLeases(task, false, () => {
+    inode.leases?.breakFor(task.kernel, true);
+    inode.opening(0);
+    return resize(task, entry, inode, length);
+  });
 });
 
 const ftruncate = fileCall((task, descriptor, length) => {

@@ -7,6 +7,7 @@ import { fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { O_ASYNC, O_NONBLOCK } from "../vfs/flags.ts";
 import { PathOpen } from "../vfs/open-file.ts";
+import { setAsync } from "../vfs/owner.ts";
 import { Tty } from "../vfs/tty-requests.ts";
 
 /** uapi/asm-generic/ioctls.h, uapi/linux/fs.h. */
@@ -45,7 +46,8 @@ const ioctl = fileCall((task, descriptor, command, argument) => {
       file.flags = setFlag(task, file.flags, O_NONBLOCK, argument);
       return 0;
     case Request.FIOASYNC:
-      file.flags = setFlag(task, file.flags, O_ASYNC, argument);
+      if (file.readQueue === undefined && file.writeQueue === undefined) break;
+      setAsync(task.kernel, file, descriptor, setFlag(task, file.flags, O_ASYNC, argument));
       return 0;
     case Request.FIONREAD: {
       const available = file.available() ?? fail(Errno.ENOTTY, "nothing is counted here");
@@ -53,9 +55,8 @@ const ioctl = fileCall((task, descriptor, command, argument) => {
       memory.setU32(argument, available);
       return 0;
     }
-    default:
-      return file.ioctl(task, command, argument) ?? task.fail(Errno.ENOTTY, "this file does not know the request");
   }
+  return file.ioctl(task, command, argument) ?? task.fail(Errno.ENOTTY, "this file does not know the request");
 });
 
 export const ioctlCalls: readonly Row[] = [

@@ -39,6 +39,7 @@ import {
   RESOLVE_NO_XDEV,
   S_IFREG,
 } from "../vfs/flags.ts";
+import { afterLeases } from "../vfs/lease-wait.ts";
 import type { OpenFile } from "../vfs/open-file.ts";
 import { PipeOpen } from "../vfs/pipe.ts";
 import { PtySlave } from "../vfs/pty.ts";
@@ -50,7 +51,19 @@ const PATH_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 /** A file of this size and more needs O_LARGEFILE on i386. */
 const LARGE = 2 ** 31;
 
+/** Opens, once no lease stands in the way any more; with O_NONBLOCK EWOULDBLOCK. */
 function openAt(
+  task: Task,
+  directory: number,
+  address: number,
+  given: number,
+  mode: number,
+  rules?: Partial<WalkRules>,
+): Result {
+  return afterLeases(task, (given & O_NONBLOCK) !== 0, () => openNow(task, directory, address, given, mode, rules));
+}
+
+function openNow(
   task: Task,
   directory: number,
   address: number,

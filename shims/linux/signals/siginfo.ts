@@ -127,6 +127,14 @@ export class SigInfo {
     return info;
   }
 
+  /** @param band si_band, poll bits */
+  static io(signal: number, code: number, band: number, fd: number): SigInfo {
+    const info = new SigInfo(signal, code);
+    info.setWord(16, band);
+    info.#view.setInt32(24, fd, true);
+    return info;
+  }
+
   static child(o: {
     signal: number;
     code: number;

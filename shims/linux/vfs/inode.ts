@@ -1,6 +1,7 @@
 import { Errno } from "../errno.ts";
 import { fail } from "./error.ts";
 import { PAGE, R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
+import type { Leases } from "./leases.ts";
 
 /** Where page frames come from: the machine, in a run. */
 interface FrameSource {
@@ -137,6 +138,8 @@ export abstract class Inode {
   /** Open files and mappings that keep a file without a name alive. */
   users = 0;
   watchers: Set<Watcher> | undefined;
+  /** F_SET_RW_HINT. */
+  writeHint = 0;
   /** Extended attributes by name. */
   attributes: Map<string, Uint8Array> | undefined;
   readonly atime = new Stamp();
@@ -421,6 +424,15 @@ export abstract class FileInode extends Inode {
   sync(): void {}
   /** F_SEAL_* bits of a memfd; F_SEAL_SEAL for files that cannot be sealed (as the kernel has it). */
   seals = 1;
+  /** Open files that only read, and those that write. */
+  readers = 0;
+  writers = 0;
+  leases: Leases | undefined;
+
+  /** It is in memory alone: only such files are sealed (memfd_file_seals_ptr). */
+  get sealable(): boolean {
+    return false;
+  }
   #backing: FileBacking | undefined;
 
   /** @returns the frame of a page, -1 beyond the end, 0 when memory has run out */

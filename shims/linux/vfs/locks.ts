@@ -32,6 +32,13 @@ export class LockList {
     );
   }
 
+  /** The first of the owner's own that lies in the range (F_OFD_GETLK with F_UNLCK). */
+  own(wanted: Lock): Lock | undefined {
+    return this.#locks.find(
+      (lock) => lock.owner === wanted.owner && lock.start < wanted.end && wanted.start < lock.end,
+    );
+  }
+
   /** Sets the lock over the owner's own; false when somebody else's is in the way. */
   set(wanted: Lock): boolean {
     if (this.conflict(wanted)) return false;

@@ -53,6 +53,10 @@ export class MemoryFile extends FileInode {
     return (this.#pages.size + this.#reserved.size + Math.ceil(this.#lowerSize / PAGE)) * (PAGE / 512);
   }
 
+  override get sealable(): boolean {
+    return !this.fs.extents;
+  }
+
   override opening(): void {
     this.#lower?.open();
   }

@@ -1,6 +1,7 @@
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import type { WaitQueue } from "../wait.ts";
+import type { DirectoryNotice } from "./directory-notice.ts";
 import { fail } from "./error.ts";
 import {
   O_ACCMODE,
@@ -20,6 +21,7 @@ import {
   SEEK_SET,
 } from "./flags.ts";
 import { DirectoryInode, type Entry, type FileInode, Inode } from "./inode.ts";
+import type { AsyncNotice, FileOwner } from "./owner.ts";
 import { IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, report } from "./watch.ts";
 
 /**
@@ -35,9 +37,13 @@ export abstract class OpenFile {
   references = 0;
   /** Told when the last descriptor is gone: epoll forgets the file. */
   watchers: Set<() => void> | undefined;
-  /** F_SETOWN and F_SETSIG, kept for F_GETOWN and F_GETSIG. */
-  ownerPid = 0;
+  /** F_SETOWN and F_SETSIG: who is told what happens here, and by which signal (0 for SIGIO). */
+  owner: FileOwner | undefined;
   ownerSignal = 0;
+  /** O_ASYNC is at work. */
+  asyncNotice: AsyncNotice | undefined;
+  /** F_NOTIFY is at work. */
+  directoryNotice: DirectoryNotice | undefined;
 
   constructor(entry: Entry, flags: number) {
     this.entry = entry;
@@ -139,6 +145,8 @@ export abstract class OpenFile {
       report(this.entry, this.writable ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
     }
     if (this.watchers !== undefined) for (const gone of [...this.watchers]) gone();
+    this.asyncNotice?.stop();
+    this.directoryNotice?.stop();
     this.closed();
     this.inode.drop();
   }
@@ -175,7 +183,10 @@ export class RegularOpen extends OpenFile {
   constructor(entry: Entry, file: FileInode, flags: number) {
     super(entry, flags);
     this.#file = file;
-    if (this.writable) file.fs.writers++;
+    if (this.writable) {
+      file.writers++;
+      file.fs.writers++;
+    } else file.readers++;
   }
 
   override get seekable(): boolean {
@@ -236,7 +247,11 @@ export class RegularOpen extends OpenFile {
   }
 
   protected override closed(): void {
-    if (this.writable) this.#file.fs.writers--;
+    if (this.writable) {
+      this.#file.writers--;
+      this.#file.fs.writers--;
+    } else this.#file.readers--;
+    this.#file.leases?.drop(this);
   }
 }
 

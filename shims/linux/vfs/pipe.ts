@@ -5,8 +5,6 @@ import type { Entry } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
 
 const DEFAULT_SLOTS = 16;
-/** /proc/sys/fs/pipe-max-size, in pages. */
-const MAX_SLOTS = 256;
 
 /**
  * The bytes between the two ends of a pipe, counted in slots of a page as Linux does (fs/pipe.c): a slot that is read in part
@@ -42,12 +40,12 @@ export class Pipe {
     return (this.#slots - this.#taken.length) * PAGE;
   }
 
-  /** F_SETPIPE_SZ: rounded up to a power of two pages. @returns the new capacity or a negative errno */
-  resize(wanted: number, superuser: boolean): number {
+  /** @param most fs.pipe-max-size. F_SETPIPE_SZ: rounded up to a power of two pages. @returns the new capacity or a negative errno */
+  resize(wanted: number, superuser: boolean, most: number): number {
     if (wanted > 2 ** 31) return -Errno.EINVAL;
     let slots = 1;
     while (slots * PAGE < wanted) slots *= 2;
-    if (slots > MAX_SLOTS && !superuser) return -Errno.EPERM;
+    if (slots * PAGE > most && slots > this.#slots && !superuser) return -Errno.EPERM;
     if (slots < this.#taken.length) return -Errno.EBUSY;
     this.#slots = slots;
     this.writable.wake();

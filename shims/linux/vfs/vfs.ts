@@ -47,7 +47,7 @@ import {
   owns,
   type VfsHost,
 } from "./inode.ts";
-import { LockList } from "./locks.ts";
+import { type Lock, LockList } from "./locks.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen, SelfOpening } from "./open-file.ts";
@@ -196,11 +196,26 @@ export class Vfs {
 
   newFileTable(): FileTable {
     return new FileTable((file, table) => {
+      this.lockWaits.delete(table);
       this.#recordLocks.get(file.inode)?.clear(table);
       if (file.references > 1) return;
       this.#recordLocks.get(file.inode)?.clear(file);
       this.#fileLocks.get(file.inode)?.clear(file);
     });
+  }
+
+  /** Who waits for which record lock: what circles are found by. */
+  readonly lockWaits = new Map<object, { readonly list: LockList; readonly wanted: Lock }>();
+
+  /** True when `owner` would wait for somebody who waits for it (posix_locks_deadlock, which gives up after ten steps). */
+  wouldDeadlock(owner: object, holder: object | undefined): boolean {
+    let at = holder;
+    for (let steps = 0; at !== undefined && steps < 10; steps++) {
+      if (at === owner) return true;
+      const wait = this.lockWaits.get(at);
+      at = wait?.list.conflict(wait.wanted)?.owner;
+    }
+    return false;
   }
 
   /** fcntl and OFD locks of a file. */
@@ -304,6 +319,7 @@ export class Vfs {
     }
     const kept = flags & KEPT_FLAGS;
     if (inode instanceof FileInode) {
+      if (this.kernel) inode.leases?.breakFor(this.kernel, access !== O_RDONLY);
       inode.opening(flags);
       if (flags & O_TRUNC && !made) {
         inode.hold();

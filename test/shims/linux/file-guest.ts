@@ -6,6 +6,7 @@ import { type Abi, i386, x86_64 } from "../../../shims/linux/abi.ts";
 import { attributeCalls } from "../../../shims/linux/calls/attributes.ts";
 import { directoryCalls } from "../../../shims/linux/calls/directory.ts";
 import { extendedAttributeCalls } from "../../../shims/linux/calls/extended-attributes.ts";
+import { fcntlCalls } from "../../../shims/linux/calls/fcntl.ts";
 import { fdCalls } from "../../../shims/linux/calls/fd.ts";
 import { fileCalls } from "../../../shims/linux/calls/file.ts";
 import { ioctlCalls } from "../../../shims/linux/calls/ioctl.ts";
@@ -34,6 +35,7 @@ import { fakePlatform } from "../../providers/fake-cpu.ts";
 const ROWS: readonly Row[] = [
   ...openCalls,
   ...fileCalls,
+  ...fcntlCalls,
   ...fdCalls,
   ...mountCalls,
   ...pathCalls,
