@@ -4,9 +4,11 @@ import { MemoryFault, TestbedError, UserError } from "../../emulator/errors.ts";
 import { type Abi, i386, X32_SYSCALL_BIT, x86_64 } from "./abi.ts";
 import { Errno } from "./errno.ts";
 import { syscallNames } from "./names.ts";
+import { Work } from "./ptrace/numbers.ts";
 import { afterCall, beforeCall } from "./ptrace/watched-calls.ts";
 import { Fetch, type Plan, type Result } from "./table.ts";
 import type { Kernel, Task } from "./task.ts";
+import { isDispatched } from "./user-dispatch.ts";
 import { VfsError } from "./vfs/error.ts";
 import { Wait } from "./wait.ts";
 
@@ -92,7 +94,8 @@ export class Dispatcher {
     task.reason = undefined;
     kernel.clock.tick();
     task.usage.system += kernel.clock.callNs;
-    if (task.work !== 0) beforeCall(task, (allowed) => this.#allowed(task, allowed));
+    if ((task.work & Work.dispatch) !== 0 && isDispatched(task)) kernel.signals.deliver(task, undefined);
+    else if (task.work !== 0) beforeCall(task, (allowed) => this.#allowed(task, allowed));
     else this.#perform(task, plan, cpu);
   }
 

@@ -19,6 +19,7 @@ import { sendToTask } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";
 import { type Result, settled } from "./table.ts";
 import { type Kernel, Process, Task } from "./task.ts";
+import { clearUserDispatch } from "./user-dispatch.ts";
 import { VfsError } from "./vfs/error.ts";
 import type { Entry } from "./vfs/inode.ts";
 import type { FileTable, FsContext } from "./vfs/vfs.ts";
@@ -157,6 +158,7 @@ export function exec(
   ownFiles(task);
   process.files.closeForExec();
   task.rseq = undefined;
+  clearUserDispatch(task);
   process.membarriers = 0;
   process.dumpable = cred.euid === cred.ruid && cred.egid === cred.rgid;
   cred.execed();

@@ -28,6 +28,7 @@ import { ProcessSignals, TaskSignals } from "./signals/state.ts";
 import type { Plan, Result, SyscallTable } from "./table.ts";
 import type { Tracer } from "./tracer.ts";
 import { Usage } from "./usage.ts";
+import type { UserDispatch } from "./user-dispatch.ts";
 import { Vdso } from "./vdso.ts";
 import type { FileTable, FsContext, Vfs } from "./vfs/vfs.ts";
 import { type Wait, WaitQueue } from "./wait.ts";
@@ -321,6 +322,8 @@ export class Task {
   robustList = 0;
   compatRobustList = 0;
   rseq: Rseq | undefined;
+  /** Which of its calls become signals; undefined for none. */
+  userDispatch: UserDispatch | undefined;
   /** Its turn was ended for others since it was last in its code: what rseq wants to know. */
   preempted = false;
   pdeathsig = 0;

@@ -6,6 +6,7 @@ import { quoteBytes } from "../kinds-memory.ts";
 import { DEFAULT_SLACK_NS } from "../prctl-state.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { setUserDispatch } from "../user-dispatch.ts";
 import { controlCapabilities } from "./capabilities.ts";
 
 const COMM_BYTES = 16;
@@ -107,6 +108,8 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
     case Prctl.PR_SET_SECUREBITS:
     case Prctl.PR_CAP_AMBIENT:
       return controlCapabilities(task, option, [a, b, c, d]);
+    case Prctl.PR_SET_SYSCALL_USER_DISPATCH:
+      return setUserDispatch(task, a, b, c, d);
     case Prctl.PR_SET_IO_FLUSHER:
       return denied("for privileged processes");
     default:

@@ -65,4 +65,4 @@ export const Event = { fork: 1, vfork: 2, clone: 3, exec: 4, vforkDone: 5, exit:
 export type Event = (typeof Event)[keyof typeof Event];
 
 /** What makes a task's system calls go the long way (bits of `Task.work`). */
-export const Work = { trace: 1, emulate: 2, step: 4, seccomp: 8 } as const;
+export const Work = { trace: 1, emulate: 2, step: 4, seccomp: 8, dispatch: 16 } as const;

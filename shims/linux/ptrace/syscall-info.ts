@@ -14,7 +14,7 @@ const MAX_ERRNO = 4095n;
 const SIZES = { none: 24, entry: 80, exit: 33, seccomp: 84 } as const;
 
 /** AUDIT_ARCH_* (uapi/linux/audit.h). */
-function auditArch(abi: Abi): number {
+export function auditArch(abi: Abi): number {
   return abi.word === 8 ? 0xc000_003e : 0x4000_0003;
 }
 

@@ -103,7 +103,7 @@ export class Tracee {
   resume(going: Going, data: number): void {
     const { task } = this;
     task.work =
-      (task.work & Work.seccomp) |
+      (task.work & (Work.seccomp | Work.dispatch)) |
       (going.trace ? Work.trace : 0) |
       (going.emulate ? Work.emulate : 0) |
       (going.step ? Work.step : 0);

@@ -96,6 +96,7 @@ export const SiCode = {
   SI_ASYNCIO: -4,
   SI_SIGIO: -5,
   SI_TKILL: -6,
+  SYS_USER_DISPATCH: 2,
   ILL_ILLOPN: 2,
   FPE_INTDIV: 1,
   FPE_FLTDIV: 3,

@@ -135,6 +135,15 @@ export class SigInfo {
     return info;
   }
 
+  /** A system call that is not made. @param address behind its instruction; @param arch AUDIT_ARCH_* */
+  static call(code: number, address: bigint, number: number, arch: number, errno = 0): SigInfo {
+    const info = new SigInfo(Signal.SIGSYS, code, errno);
+    info.#view.setBigUint64(16, address, true);
+    info.#view.setInt32(24, number, true);
+    info.#view.setUint32(28, arch, true);
+    return info;
+  }
+
   static child(o: {
     signal: number;
     code: number;
