@@ -2,6 +2,8 @@
 // emits for one is known by its operands: the accumulator is written next, from the old value.
 #include <cstdint>
 
+#include "engine.h"
+
 namespace {
 
 constexpr int EQUAL = 8;  // TCG_COND_EQ
@@ -43,7 +45,8 @@ void __wrap_tcg_gen_movcond_i64_x86_64(void* context, int condition, Value to, V
 }
 
 void __wrap_tcg_gen_atomic_cmpxchg_i64_x86_64(void* context, Value old, Value address, Value compared, Value fresh, uintptr_t index, unsigned operation) {
-  __real_tcg_gen_atomic_cmpxchg_i64_x86_64(context, old, address, compared, fresh, index, operation);
+  shimbed::Engine* e = shimbed::currentEngine();
+  __real_tcg_gen_atomic_cmpxchg_i64_x86_64(context, old, address, compared, fresh, index, e ? operation | e->wantedAlignment() : operation);
   now = {};
   if ((operation & SIZE) == LONG) now.old = old, now.compared = compared;
 }

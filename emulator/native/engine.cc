@@ -333,13 +333,6 @@ bool Engine::onCpuidInstruction() {
 
 void Engine::onSysenter(uint32_t) { stopWith(SYSENTER); }
 
-void Engine::onUnaligned(uint64_t address, uintptr_t retaddr) {
-  internals::restoreState(cpu, retaddr);
-  bool operand = (address & 15) && wantsAlignment(instructionAt(env.head().eip));
-  stopException(operand ? 13 : 17, 0);
-  internals::leave(cpu, uc, 0);
-}
-
 void Engine::onAbort() {
   stopException(6, 0);
   internals::leave(cpu, uc, 0);

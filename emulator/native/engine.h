@@ -116,6 +116,7 @@ class Engine {
   void onAbort();
   // While a block is translated: what a load or store of the instruction at hand wants of its address, for TCG.
   uint32_t wantedAlignment();
+  void noteAlignment(uint64_t address, const Decoded& d);
   void onUnaligned(uint64_t address, uintptr_t retaddr);
   uint64_t readTsc();
   int patchedByte(uint64_t address) {
@@ -203,10 +204,11 @@ class Engine {
   };
   Patch patches_[8];
   uint32_t patchCount_ = 0;
-  // Of that block, the instructions whose memory operand has to be aligned, in order; the first that is not translated yet.
+  // Of that block, the instructions whose memory operand has to be aligned otherwise than naturally, as TCG's MemOp has
+  // it, in order; the first that is not translated yet.
   struct Aligned {
     uint64_t address;
-    uint8_t length;
+    uint8_t length, memop;
   };
   std::vector<Aligned> aligned_;
   size_t nextAligned_ = 0;
@@ -229,5 +231,14 @@ inline Width codeWidth(uint32_t hflags) {
 
 // The engine whose guest code runs on this thread now; libunicorn's internals carry no pointer of ours.
 Engine*& currentEngine();
+
+// In a helper of libunicorn's that translated code calls: tells which instruction that is.
+#define CALLER (reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2)
+
+// In a helper that accesses memory; with EFLAGS.AC a misaligned address ends it.
+inline void wantAligned(char* env, uint64_t address, uint32_t mask, uintptr_t retaddr) {
+  if (__builtin_expect(Env{env}.head().eflags & FLAG_AC && address & mask, 0))
+    if (Engine* e = currentEngine()) e->onUnaligned(address, retaddr);
+}
 
 }  // namespace shimbed

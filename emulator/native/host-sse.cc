@@ -177,7 +177,7 @@ bool Engine::computeOnHost(const Decoded& d, const SseForm& form) {
       stopException(13, 0);
       return false;
     }
-    if ((h.eflags & FLAG_AC) && (address & (form.size - 1u))) {
+    if ((h.eflags & FLAG_AC) && (address & (form.size - 1u)) && canonical(address)) {
       stopException(17, 0);
       return false;
     }

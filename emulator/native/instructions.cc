@@ -158,8 +158,13 @@ bool Engine::ownInstruction() {
       repString(d);
       return true;
     case Verdict::storeMxcsr: {
+      uint64_t address = effectiveAddress(d);
+      if (h.eflags & FLAG_AC && address & 3 && canonical(address)) {
+        stopException(17, 0);
+        return true;
+      }
       env.mergeMxcsr();
-      if (storeGuest(effectiveAddress(d), &env.at<uint32_t>(offset::mxcsr), 4)) h.eip += d.length;
+      if (storeGuest(address, &env.at<uint32_t>(offset::mxcsr), 4)) h.eip += d.length;
       return true;
     }
     case Verdict::writeBase: {

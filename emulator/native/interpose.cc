@@ -32,6 +32,10 @@ bool takeOver(std::string&) { return true; }
   X(float32_add_x86_64) X(float32_sub_x86_64) X(float32_mul_x86_64) X(float32_div_x86_64) \
   X(float64_add_x86_64) X(float64_sub_x86_64) X(float64_mul_x86_64) X(float64_div_x86_64) \
   X(tcg_gen_ext32u_i64_x86_64) X(tcg_gen_movcond_i64_x86_64) X(tcg_gen_atomic_cmpxchg_i64_x86_64) \
+  X(tcg_gen_atomic_xchg_i64_x86_64) X(tcg_gen_atomic_fetch_add_i64_x86_64) X(tcg_gen_atomic_fetch_and_i64_x86_64) X(tcg_gen_atomic_fetch_or_i64_x86_64) \
+  X(tcg_gen_atomic_fetch_xor_i64_x86_64) X(tcg_gen_atomic_add_fetch_i64_x86_64) X(tcg_gen_atomic_and_fetch_i64_x86_64) X(tcg_gen_atomic_or_fetch_i64_x86_64) \
+  X(tcg_gen_atomic_xor_fetch_i64_x86_64) X(helper_cmpxchg8b_unlocked_x86_64) \
+  X(helper_fldt_ST0_x86_64) X(helper_fstt_ST0_x86_64) X(helper_fbld_ST0_x86_64) X(helper_fldenv_x86_64) X(helper_fsave_x86_64) X(helper_frstor_x86_64) \
   X(helper_fstenv_x86_64) X(helper_load_seg_x86_64) X(helper_ljmp_protected_x86_64) X(helper_lcall_protected_x86_64) \
   X(helper_lret_protected_x86_64) X(helper_iret_protected_x86_64)
 // clang-format on

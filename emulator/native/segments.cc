@@ -156,6 +156,7 @@ bool Engine::beforeMxcsr(uint32_t value, uintptr_t retaddr) {
 bool Engine::beforeFxrstor(uint64_t address, uintptr_t retaddr) {
   // Where the image cannot be read the instruction itself says so.
   internals::restoreState(cpu, retaddr);
+  wantAligned(env.p, address, 3, 0);
   int64_t at = address & 15 || !active_ ? int64_t(UNMAPPED) : active_->translate(address + 24, READ);
   if (at < 0) return false;
   uint32_t mxcsr;

@@ -35,6 +35,13 @@ Engine::Repeated Engine::repString(const Decoded& d) {
   uint64_t spent = 0;
   bool codeWritten = false;
   bool stepping = (h.eflags & FLAG_TF) || strict_;  // a trap or a check after each element
+  if (h.eflags & FLAG_AC && count) {
+    uint64_t s = moves ? sourceBase + (rsi & mask) : 0, t = targetBase + (rdi & mask);
+    if ((s | t) & (size - 1) && canonical(s) && canonical(t)) {
+      stopException(17, 0);
+      return Repeated::stopped;
+    }
+  }
   // Copies within a page each, as most are, and not in the way of each other.
   if (moves && count - 1 < PAGE && !stepping) {
     uint64_t bytes = count << shift, back = down ? bytes - size : 0;

@@ -44,7 +44,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       d = decode(window, left + 15, width, processor_);
       toHost(d);
       if (checks && d.length && needsCheck(d, flags)) d.verdict = Verdict::checked;
-      if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
+      noteAlignment(pc, d);
       patchInstruction(pc, d, width, false);
       return 1;
     }
@@ -54,7 +54,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       d.verdict = Verdict::checked;
       d.endsBlock = true;
     }
-    if (wantsAlignment(d)) aligned_.push_back({pc, d.length});
+    noteAlignment(pc, d);
     // A trap or a check after each element of a string needs to leave the translated code.
     bool inPlace = (d.verdict == Verdict::repString || d.verdict == Verdict::hostSse) && !strict_ && !(flags & FLAG_TF);
     patchInstruction(pc, d, width, inPlace);
@@ -64,16 +64,6 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
     left -= d.length;
   }
   return maxInstructions;
-}
-
-uint32_t Engine::wantedAlignment() {
-  // TCG's MemOp: 0x70 asks for the natural alignment of the access, 0x40 for 16 bytes.
-  while (nextAligned_ < aligned_.size() && aligned_[nextAligned_].address + aligned_[nextAligned_].length <= fetchedAt_) nextAligned_++;
-  if (nextAligned_ < aligned_.size() && fetchedAt_ >= aligned_[nextAligned_].address) {
-    nextAligned_++;  // 16 bytes are two accesses, and the first tells
-    return 0x40;
-  }
-  return alignsAll_ ? 0x70 : 0;
 }
 
 void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace) {

@@ -102,6 +102,7 @@ __attribute__((visibility("default"))) void update_mxcsr_status_x86_64(char* env
 
 // A jump, not a call: the return address says which guest instruction it is.
 void __wrap_helper_fxsave_x86_64(char* env, uint64_t address) {
+  shimbed::wantAligned(env, address, 3, CALLER);
   shimbed::Env{env}.mergeMxcsr();
   return __real_helper_fxsave_x86_64(env, address);
 }
@@ -111,7 +112,7 @@ void __wrap_helper_fxsave_x86_64(char* env, uint64_t address) {
   void __real_helper_##name##_x86_64 parameters;                                                \
   void __wrap_helper_##name##_x86_64 parameters {                                               \
     Engine* e = currentEngine();                                                                \
-    uintptr_t retaddr = reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2;           \
+    uintptr_t retaddr = CALLER;                                                                 \
     bool flips = e && e->before;                                                                \
     __real_helper_##name##_x86_64 arguments;                                                    \
     if (flips) e->leaveBlock();                                                                 \
@@ -127,7 +128,7 @@ LOADS_MXCSR(fxrstor, (void* env, uint64_t address), (env, address), beforeFxrsto
   void __wrap_helper_##name##_x86_64 parameters {                                                        \
     Engine* e = currentEngine();                                                                         \
     if (!e || !e->strict()) return __real_helper_##name##_x86_64 arguments;                              \
-    cpu_restore_state_x86_64(e->cpu, reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2, true); \
+    cpu_restore_state_x86_64(e->cpu, CALLER, true); \
     __real_helper_##name##_x86_64 arguments;                                                             \
     e->updateShape();                                                                                    \
   }
@@ -155,19 +156,6 @@ HORIZONTALS(phsubd)
 HORIZONTALS(phsubsw)
 #undef HORIZONTALS
 #undef HORIZONTAL
-
-// The translator's loads and stores, which may want their addresses aligned.
-#define ACCESS(name)                                                                                          \
-  void __real_tcg_gen_qemu_##name##_x86_64(void* context, void* value, void* address, uint64_t index, uint32_t memop); \
-  void __wrap_tcg_gen_qemu_##name##_x86_64(void* context, void* value, void* address, uint64_t index, uint32_t memop) { \
-    if (Engine* e = currentEngine()) memop |= e->wantedAlignment();                                           \
-    __real_tcg_gen_qemu_##name##_x86_64(context, value, address, index, memop);                               \
-  }
-ACCESS(ld_i32)
-ACCESS(ld_i64)
-ACCESS(st_i32)
-ACCESS(st_i64)
-#undef ACCESS
 
 // Some encodings reach an abort() in the translator; for the guest they are undefined instructions.
 [[noreturn]] void __wrap_abort() {

@@ -173,7 +173,7 @@ Extended constant() {
 // An exception that an earlier instruction left pending comes with this one.
 #define WAIT(fpu)                                                                                       \
   if (__builtin_expect((fpu).status() & SUMMARY, 0))                                                    \
-    raise_exception_ra_x86_64((fpu).env.p, 16, reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2)
+    raise_exception_ra_x86_64((fpu).env.p, 16, CALLER)
 
 #define HELPER __attribute__((visibility("default")))
 
@@ -357,7 +357,8 @@ STORE(fisttll, "fistpll", int64_t, int64_t, TRUNCATE)
 HELPER void helper_fbst_ST0_x86_64(char* env, uint64_t address) {
   Fpu fpu(env);
   WAIT(fpu);
-  uintptr_t hostPc = reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2;
+  uintptr_t hostPc = CALLER;
+  wantAligned(env, address, 7, hostPc);
   Extended digits{};
   uint16_t status;
   {
@@ -394,7 +395,8 @@ void __real_helper_fstenv_x86_64(char* env, uint64_t address, int wide);
 void __wrap_helper_fstenv_x86_64(char* env, uint64_t address, int wide) {
   Engine* e = currentEngine();
   if (!e) return __real_helper_fstenv_x86_64(env, address, wide);
-  cpu_restore_state_x86_64(e->cpu, reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2, true);
+  wantAligned(env, address, wide ? 3 : 1, CALLER);
+  cpu_restore_state_x86_64(e->cpu, CALLER, true);
   __real_helper_fstenv_x86_64(env, address, wide);
   Fpu fpu(env);
   fpu.env.at<uint16_t>(offset::fpuc) |= EXCEPTIONS;

@@ -12,7 +12,7 @@ const CODE_SIZE = 0x2000;
 
 export interface Snippet {
   readonly registers: readonly bigint[];
-  /** Status flags and DF. */
+  /** Status flags, DF and AC. */
   readonly flags: number;
   readonly mxcsr: number;
   /** Where it lies in the two pages of code. */
@@ -103,7 +103,7 @@ export function snippet(random: (below: number) => number, bits: Bits): Snippet 
   const length = atEnd ? 1 + random(10) : code.length;
   return {
     registers,
-    flags: flags | (random(8) === 0 ? 0x400 : 0),
+    flags: flags | (random(8) === 0 ? 0x400 : 0) | (random(8) === 0 ? 0x40000 : 0),
     mxcsr,
     offset: atEnd ? CODE_SIZE - length : 0x40,
     code: Uint8Array.from(code.slice(0, length)),
