@@ -12,6 +12,7 @@ import { fdCalls } from "./fd.ts";
 import { fileCalls } from "./file.ts";
 import { futexCalls } from "./futex.ts";
 import { futex2Calls } from "./futex2.ts";
+import { handleCalls } from "./handles.ts";
 import { idCalls } from "./ids.ts";
 import { inotifyCalls } from "./inotify.ts";
 import { ioctlCalls } from "./ioctl.ts";
@@ -60,6 +61,7 @@ const rows: readonly Row[] = [
   ...futexCalls,
   ...futex2Calls,
   ...idCalls,
+  ...handleCalls,
   ...inotifyCalls,
   ...ioctlCalls,
   ...memoryCalls,

@@ -9,14 +9,23 @@ import type { Task } from "../task.ts";
 import { entryAt, fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, S_IFLNK, S_ISGID, W_OK } from "../vfs/flags.ts";
-import { demand, demandWritable, type Entry, owns, type Stamp, withoutSetId } from "../vfs/inode.ts";
+import {
+  demand,
+  demandChangeable,
+  demandWritable,
+  type Entry,
+  FS_IMMUTABLE_FL,
+  owns,
+  withoutSetId,
+} from "../vfs/inode.ts";
 import { PathOpen } from "../vfs/open-file.ts";
+import type { Stamp } from "../vfs/stamp.ts";
 import { IN_ACCESS, IN_ATTRIB, IN_MODIFY, report } from "../vfs/watch.ts";
 
 function changeMode(task: Task, entry: Entry, mode: number): number {
   const { cred } = task.process;
   const { inode } = entry;
-  demandWritable(inode);
+  demandChangeable(inode);
   if (!owns(inode, cred)) fail(Errno.EPERM, "only the owner changes the mode");
   if (inode.kind === S_IFLNK) fail(Errno.EOPNOTSUPP, "a symbolic link has no mode");
   const inGroup = cred.superuser || cred.gid === inode.gid || cred.groups.includes(inode.gid);
@@ -53,7 +62,7 @@ const KEEP = 0xffff_ffff;
 function changeOwner(task: Task, entry: Entry, uid: number, gid: number): number {
   const { cred } = task.process;
   const { inode } = entry;
-  demandWritable(inode);
+  demandChangeable(inode);
   const group = cred.gid === gid || cred.groups.includes(gid);
   const mayUser = uid === KEEP || cred.superuser || (inode.uid === cred.uid && uid === inode.uid);
   const mayGroup = gid === KEEP || cred.superuser || (inode.uid === cred.uid && (group || gid === inode.gid));
@@ -109,9 +118,12 @@ function setTimes(task: Task, entry: Entry, atime: Moment, mtime: Moment): numbe
   const { inode } = entry;
   const { cred } = task.process;
   if (atime.nsec === UTIME_OMIT && mtime.nsec === UTIME_OMIT) return 0;
-  demandWritable(inode);
+  const explicit = atime.nsec !== UTIME_NOW || mtime.nsec !== UTIME_NOW;
+  if (explicit) demandChangeable(inode);
+  else demandWritable(inode);
+  if (inode.flags & FS_IMMUTABLE_FL) fail(Errno.EPERM, "the file is immutable");
   if (!owns(inode, cred)) {
-    if (atime.nsec !== UTIME_NOW || mtime.nsec !== UTIME_NOW) fail(Errno.EPERM, "only the owner sets times");
+    if (explicit) fail(Errno.EPERM, "only the owner sets times");
     demand(inode, cred, W_OK);
   }
   const apply = (stamp: Stamp, moment: Moment) => {

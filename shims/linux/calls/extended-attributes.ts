@@ -7,7 +7,7 @@ import type { Task } from "../task.ts";
 import { entryAt, fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { AT_FDCWD, R_OK, S_IFDIR, S_IFREG, S_ISVTX, W_OK } from "../vfs/flags.ts";
-import { demand, type Entry, type Inode, owns } from "../vfs/inode.ts";
+import { demand, demandChangeable, type Entry, type Inode, owns } from "../vfs/inode.ts";
 import { IN_ATTRIB, report } from "../vfs/watch.ts";
 import { realFile } from "./attributes.ts";
 
@@ -26,6 +26,7 @@ function nameAt(task: Task, address: number): string {
 function demandAccess(task: Task, inode: Inode, name: string, access: typeof R_OK | typeof W_OK): void {
   const { cred } = task.process;
   const refused = access === W_OK ? Errno.EPERM : Errno.ENODATA;
+  if (access === W_OK) demandChangeable(inode);
   if (name.startsWith("security.") || name.startsWith("system.")) return;
   if (name.startsWith("trusted.")) {
     if (!cred.superuser) fail(refused, "only root has trusted attributes");

@@ -1,4 +1,5 @@
 /** fcntl: what belongs to a descriptor, to the open file behind it, and to the file. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { fd } from "../kinds.ts";
 import { Fcntl, fcntlArgument, fcntlCommand } from "../kinds-files.ts";
@@ -99,12 +100,14 @@ function fcntlOf(task: Task, descriptor: number, command: number, argument: numb
       return notify(task, file, descriptor, argument >>> 0);
     case Fcntl.F_DUPFD_QUERY:
       return Number(openFileOf(task, number) === file);
+    case Fcntl.F_CREATED_QUERY:
+      return Number(file.created);
     case Fcntl.F_GETPIPE_SZ:
       return file instanceof PipeOpen ? file.pipe.capacity : fail(Errno.EBADF, "not a pipe");
     case Fcntl.F_SETPIPE_SZ: {
       if (!(file instanceof PipeOpen)) return fail(Errno.EBADF, "not a pipe");
       const most = task.kernel.settings.get("fs.pipe-max-size");
-      const size = file.pipe.resize(number >>> 0, task.process.cred.superuser, most);
+      const size = file.pipe.resize(number >>> 0, task.process.cred.capable(Cap.CAP_SYS_RESOURCE), most);
       return size < 0 ? task.fail(-size) : size;
     }
     case Fcntl.F_ADD_SEALS:

@@ -16,11 +16,13 @@ import {
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_UNSHARE_RANGE,
   FALLOC_FL_ZERO_RANGE,
+  S_IFBLK,
+  S_IFDIR,
   S_IFIFO,
-  S_IFSOCK,
+  S_IFREG,
   W_OK,
 } from "../vfs/flags.ts";
-import { demand, type Entry, FileInode } from "../vfs/inode.ts";
+import { demand, type Entry, FileInode, FS_APPEND_FL, FS_IMMUTABLE_FL } from "../vfs/inode.ts";
 import { afterLeases } from "../vfs/lease-wait.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { Plain, type Span } from "../vfs/span.ts";
@@ -168,8 +170,9 @@ const truncate = fileCall((task, name, length) => {
   if (inode.isDirectory) fail(Errno.EISDIR);
   if (!(inode instanceof FileInode)) return fail(Errno.EINVAL, "only regular files have a length");
   demand(inode, context.creds, W_OK);
+  if (inode.flags & FS_APPEND_FL) fail(Errno.EPERM, "the file is append-only");
   return afterLeases(task, false, () => {
-    inode.leases?.breakFor(task.kernel, true);
+    inode.leases?.breakFor(task.kernel, inode, true);
     inode.opening(0);
     return resize(task, entry, inode, length);
   });
@@ -180,6 +183,7 @@ const ftruncate = fileCall((task, descriptor, length) => {
   const file = openFileOf(task, descriptor);
   if (file instanceof PathOpen) fail(Errno.EBADF, "O_PATH");
   if (!(file instanceof RegularOpen) || !file.writable) return fail(Errno.EINVAL, "no regular file open for writing");
+  if (file.inode.flags & FS_APPEND_FL) fail(Errno.EPERM, "the file is append-only");
   return resize(task, file.entry, file.file, length);
 });
 
@@ -207,6 +211,8 @@ const fallocate = fileCall((task, descriptor, mode, offset, length) => {
   const { inode } = file;
   if (inode.kind === S_IFIFO) fail(Errno.ESPIPE);
   if (inode.isDirectory) fail(Errno.EISDIR);
+  if (kind !== 0 && inode.flags & FS_APPEND_FL) fail(Errno.EPERM, "the file is append-only");
+  if (inode.flags & FS_IMMUTABLE_FL) fail(Errno.EPERM, "the file is immutable");
   if (!(file instanceof RegularOpen)) return fail(Errno.ENODEV, "only regular files");
   if (offset + length >= MAX_SIZE) fail(Errno.EFBIG);
   if (kind === FALLOC_FL_UNSHARE_RANGE) fail(Errno.EOPNOTSUPP, "files share no blocks");
@@ -255,7 +261,7 @@ const syncFileRange = fileCall((task, descriptor, offset, length, flags) => {
   if (flags & ~7) fail(Errno.EINVAL, "unknown flags");
   if (offset < 0 || length < 0) fail(Errno.EINVAL, "a negative range");
   const { kind } = file.inode;
-  if (kind === S_IFIFO || kind === S_IFSOCK) fail(Errno.ESPIPE);
+  if (kind !== S_IFREG && kind !== S_IFBLK && kind !== S_IFDIR) fail(Errno.ESPIPE);
   if (file instanceof RegularOpen) file.file.sync();
   return 0;
 });

@@ -5,6 +5,7 @@ import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
+import { cloneFile, getFileFlags, setFileFlags } from "../vfs/file-flags.ts";
 import { O_ASYNC, O_NONBLOCK } from "../vfs/flags.ts";
 import { PathOpen } from "../vfs/open-file.ts";
 import { setAsync } from "../vfs/owner.ts";
@@ -22,6 +23,9 @@ const Request = {
   FICLONE: 0x40049409,
   FICLONERANGE: 0x4020940d,
   FS_IOC_GETFLAGS: 0x80086601,
+  FS_IOC_SETFLAGS: 0x40086602,
+  FS_IOC32_GETFLAGS: 0x80046601,
+  FS_IOC32_SETFLAGS: 0x40046602,
 } as const;
 
 const names: ReadonlyMap<number, string> = new Map(Object.entries(Request).map(([name, value]) => [value, name]));
@@ -49,6 +53,16 @@ const ioctl = fileCall((task, descriptor, command, argument) => {
       if (file.readQueue === undefined && file.writeQueue === undefined) break;
       setAsync(task.kernel, file, descriptor, setFlag(task, file.flags, O_ASYNC, argument));
       return 0;
+    case Request.FICLONE:
+      return cloneFile(task, file, argument | 0);
+    case Request.FICLONERANGE:
+      return cloneFile(task, file, memory.i32(argument));
+    case Request.FS_IOC_GETFLAGS:
+    case Request.FS_IOC32_GETFLAGS:
+      return getFileFlags(task, file, argument);
+    case Request.FS_IOC_SETFLAGS:
+    case Request.FS_IOC32_SETFLAGS:
+      return setFileFlags(task, file, argument);
     case Request.FIONREAD: {
       const available = file.available() ?? fail(Errno.ENOTTY, "nothing is counted here");
       if (available < 0) return task.fail(-available, "a listening socket has no bytes");

@@ -1,6 +1,6 @@
 /** What is known of a file and of a file system: stat in all forms, statx, statfs. */
 import { Errno } from "../errno.ts";
-import { dirfd, fd, type Kind, size } from "../kinds.ts";
+import { dirfd, fd, type Kind, pointer, size, uint } from "../kinds.ts";
 import { atFlags, statxMask } from "../kinds-files.ts";
 import { fills, path } from "../kinds-memory.ts";
 import { structOut } from "../structs.ts";
@@ -86,6 +86,8 @@ const fstatat64 = fileCall((task, directory, name, at, flags) =>
 
 /** STATX_BASIC_STATS, STATX_BTIME, STATX_MNT_ID. */
 const FILLED = 0x7ff | 0x800 | 0x1000;
+/** STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND, STATX_ATTR_NODUMP: as FS_*_FL. */
+const STATX_ATTRIBUTES = 0x70;
 const STATX_RESERVED = 0x8000_0000;
 
 const statx = fileCall((task, directory, name, flags, mask, at) => {
@@ -97,7 +99,7 @@ const statx = fileCall((task, directory, name, flags, mask, at) => {
   const values = {
     stx_mask: FILLED,
     stx_blksize: inode.blockSize,
-    stx_attributes: 0,
+    stx_attributes: inode.flags & STATX_ATTRIBUTES,
     stx_nlink: Math.max(inode.nlink, 0),
     stx_uid: inode.uid,
     stx_gid: inode.gid,
@@ -106,7 +108,7 @@ const statx = fileCall((task, directory, name, flags, mask, at) => {
     stx_ino: inode.ino,
     stx_size: inode.size,
     stx_blocks: inode.blocks,
-    stx_attributes_mask: 0,
+    stx_attributes_mask: inode.fs.attributes ? STATX_ATTRIBUTES : 0,
     stx_atime: time(inode.atime),
     stx_btime: time(inode.btime),
     stx_ctime: time(inode.ctime),
@@ -173,6 +175,19 @@ const fstatfs64 = fileCall((task, descriptor, bytes, at) => {
   return fillStatfs64(task, at, openFileOf(task, descriptor).inode);
 });
 
+/** struct ustat: free blocks and inodes, and two names that nobody fills. */
+const ustat = fileCall((task, device, at) => {
+  const mount = task.kernel.vfs.mounts.find(({ inode }) => inode.fs.dev === device);
+  if (mount === undefined) return fail(Errno.EINVAL, "nothing is mounted from that device");
+  const { f_bfree, f_ffree } = fsValues(mount.inode);
+  const bytes = new Uint8Array(task.abi.word === 8 ? 32 : 20);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(0, f_bfree, true);
+  view.setUint32(task.abi.word, f_ffree, true);
+  task.memory.write(at, bytes);
+  return 0;
+});
+
 const o = { family: "file" } as const;
 /** struct stat prints by the ABI of the call. */
 const statBuffer: Kind = fills((at, { task: { memory }, abi }) =>
@@ -191,6 +206,7 @@ export const statCalls: readonly Row[] = [
   row("newfstatat", { x86_64: 262 }, [dirfd, path, statBuffer, atFlags], newfstatat, o),
   row("fstatat64", { i386: 300 }, [dirfd, path, stat64Buffer, atFlags], fstatat64, o),
   row("statx", { x86_64: 332, i386: 383 }, [dirfd, path, atFlags, statxMask, structOut(statxStruct)], statx, o),
+  row("ustat", { x86_64: 136, i386: 62 }, [uint, pointer], ustat, o),
   row("statfs", { x86_64: 137, i386: 99 }, [path, statfsBuffer], statfs, o),
   row("fstatfs", { x86_64: 138, i386: 100 }, [fd, statfsBuffer], fstatfs, o),
   row("statfs64", { i386: 268 }, [path, size, structOut(statfs64I386)], statfs64, o),

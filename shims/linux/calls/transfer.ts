@@ -11,7 +11,7 @@ import { fail } from "../vfs/error.ts";
 import { O_APPEND, O_NONBLOCK } from "../vfs/flags.ts";
 import { type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { PipeOpen } from "../vfs/pipe.ts";
-import { MAX_COUNT, readInto, staging, vectorOf, writeFrom } from "../vfs/transfer.ts";
+import { MAX_COUNT, readInto, staging, vectorOf } from "../vfs/transfer.ts";
 
 const SIGPIPE = 13;
 const SPLICE_F_NONBLOCK = 2;
@@ -138,6 +138,7 @@ const splice = fileCall((task, input, inputOffset, output, outputOffset, count, 
   if (!fromPipe && !toPipe) fail(Errno.EINVAL, "neither side is a pipe");
   if ((fromPipe && inputOffset !== 0) || (toPipe && outputOffset !== 0)) fail(Errno.ESPIPE, "a pipe has no offset");
   if (fromPipe && fromPipe === toPipe) fail(Errno.EINVAL, "both ends are of one pipe");
+  if (!source.splicesFrom || !target.splicesTo) fail(Errno.EINVAL, "this kind of file cannot be spliced");
   if (target.flags & O_APPEND) fail(Errno.EINVAL, "the output is open for appending");
   const [at, to] = [offsetAt(task, inputOffset, i64), offsetAt(task, outputOffset, i64)];
   if ((at !== undefined && !source.seekable) || (to !== undefined && !target.seekable)) fail(Errno.EINVAL);
@@ -185,7 +186,18 @@ const vmsplice = fileCall((task, descriptor, iov, count, flags) => {
   if (!(file instanceof PipeOpen)) return fail(Errno.EBADF, "vmsplice needs a pipe");
   const pieces = vectorOf(task, iov, count);
   if (pieces.length === 0) return 0;
-  return file.writable ? writeFrom(task, file, pieces, undefined) : readInto(task, file, pieces, undefined);
+  if (!file.writable) return readInto(task, file, pieces, undefined);
+  // What there is room for; only where there is none it waits.
+  const attempt = (): number => {
+    const buffer = staging(task, Math.min(pieces.length, file.pipe.room || pieces.length));
+    const got = pieces.take(0, buffer);
+    if (got === 0) return -Errno.EFAULT;
+    const put = file.write(buffer.subarray(0, got));
+    if (put === -Errno.EPIPE) task.kernel.signals.send(task, SIGPIPE);
+    return put;
+  };
+  const nonblocking = (flags & SPLICE_F_NONBLOCK) !== 0 || (file.flags & O_NONBLOCK) !== 0;
+  return blocking(file, file.writeQueue, attempt, undefined, nonblocking);
 });
 
 const o = { family: "file" } as const;

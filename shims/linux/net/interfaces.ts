@@ -1,4 +1,5 @@
 /** The ioctl requests about network interfaces (netdevice(7)): there is one, `lo`. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { addressOf, LOOPBACK4 } from "./address.ts";
@@ -12,6 +13,9 @@ import {
   SIOCGIFMTU,
   SIOCGIFNAME,
   SIOCGIFNETMASK,
+  SIOCSIFADDR,
+  SIOCSIFFLAGS,
+  SIOCSIFNETMASK,
 } from "./constants.ts";
 import { ARPHRD_LOOPBACK, LO_FLAGS, LO_INDEX, LO_MTU } from "./netlink.ts";
 
@@ -45,6 +49,13 @@ export function interfaceRequest(task: Task, request: number, at: number): numbe
   if (request === SIOCGIFNAME) {
     if (memory.i32(value) !== LO_INDEX) return task.fail(Errno.ENODEV, "there is only interface 1, lo");
     memory.write(at, name());
+    return 0;
+  }
+  if (request === SIOCSIFFLAGS || request === SIOCSIFADDR || request === SIOCSIFNETMASK) {
+    const named = Buffer.from(memory.bytes(at, abi.word === 8 ? 40 : 32)).toString("latin1", 0, IFNAMSIZ);
+    if (!task.process.cred.capable(Cap.CAP_NET_ADMIN)) return task.fail(Errno.EPERM, "needs CAP_NET_ADMIN");
+    if (named.replace(/\0.*$/s, "") !== "lo") return task.fail(Errno.ENODEV, "there is only the interface lo");
+    // It is as it is: what asks for just that is content.
     return 0;
   }
   const answers: ReadonlyMap<number, () => void> = new Map([

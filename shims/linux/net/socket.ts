@@ -2,7 +2,7 @@ import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";
 import { O_RDWR } from "../vfs/flags.ts";
-import { OpenFile } from "../vfs/open-file.ts";
+import { OpenFile, PathOpen } from "../vfs/open-file.ts";
 import { Wait, WaitQueue } from "../wait.ts";
 import { MSG_EOR, SOCK_SEQPACKET } from "./constants.ts";
 import type { Network } from "./network.ts";
@@ -98,6 +98,14 @@ export abstract class Socket extends OpenFile {
   /** Bytes without message boundaries: what does not fit at once follows when there is room. */
   get isStream(): boolean {
     return false;
+  }
+
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
   }
 
   override get writesOn(): boolean {
@@ -236,5 +244,6 @@ export function waiting(
 /** The socket behind a descriptor: EBADF, ENOTSOCK. */
 export function socketOf(task: Task, fd: number): Socket {
   const file = task.process.files.get(fd) ?? fail(Errno.EBADF, `descriptor ${fd} is not open`);
+  if (file instanceof PathOpen) fail(Errno.EBADF, "O_PATH");
   return file instanceof Socket ? file : fail(Errno.ENOTSOCK, `descriptor ${fd} is no socket`);
 }

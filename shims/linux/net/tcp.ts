@@ -1,4 +1,5 @@
 import { Errno } from "../errno.ts";
+import type { Armed } from "../signals/timers.ts";
 import type { Task } from "../task.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDNORM, POLLWRNORM } from "../vfs/flags.ts";
 import type { Wait } from "../wait.ts";
@@ -8,6 +9,7 @@ import {
   AF_INET,
   AF_UNSPEC,
   IPPROTO_TCP,
+  MSG_MORE,
   MSG_OOB,
   MSG_PEEK,
   MSG_TRUNC,
@@ -33,6 +35,10 @@ const TCP_INFO = 11;
 const TCP_INFO_BYTES = 232;
 /** Numbers of states in tcp_info (net/tcp_states.h). */
 const STATE_NUMBERS = { established: 1, connecting: 2, closed: 7, listening: 10 } as const;
+const [TCP_NODELAY, TCP_CORK] = [1, 3];
+/** What a segment on the loopback holds, and how long a part of one waits for more, ns. */
+const SEGMENT = 65_483;
+const CORK_PATIENCE = 200e6;
 /** After so long without an answer a connection attempt is given up (tcp_syn_retries), ns. */
 const CONNECT_PATIENCE = 131e9;
 
@@ -46,6 +52,8 @@ export class TcpSocket extends InetSocket {
   /** The peer will send no more. */
   #finished = false;
   #dead = false;
+  #corked: Uint8Array = new Uint8Array(0);
+  #corkTimer: Armed | undefined;
   #urgent: number | undefined;
   /** Bytes in front of the urgent one. */
   #mark = -1;
@@ -280,6 +288,7 @@ export class TcpSocket extends InetSocket {
     }
     const closed = this.#state === "closed";
     const sending = (this.shut & SEND_SHUTDOWN) === 0;
+    if (mask & SEND_SHUTDOWN) this.#uncork();
     this.shut |= mask;
     if (!closed && mask & SEND_SHUTDOWN && sending) {
       const peer = this.#peer;
@@ -319,12 +328,52 @@ export class TcpSocket extends InetSocket {
       this.#reset();
       return bytes.length;
     }
-    if (out.flags & MSG_OOB) return peer.#takeUrgent(bytes);
-    const count = Math.min(bytes.length, this.#room);
-    if (count === 0) return -Errno.EAGAIN;
-    peer.#inbox.push(count === bytes.length ? bytes : bytes.subarray(0, count));
-    peer.readQueue.wake();
+    if (out.flags & MSG_OOB) {
+      this.#uncork();
+      return peer.#takeUrgent(bytes);
+    }
+    const count = Math.min(bytes.length, this.#room - this.#corked.length);
+    if (count <= 0) return -Errno.EAGAIN;
+    const piece = count === bytes.length ? bytes : bytes.subarray(0, count);
+    const more = (out.flags & MSG_MORE) !== 0 || this.options.has(IPPROTO_TCP, TCP_CORK);
+    if (more && this.#corked.length + count < SEGMENT) this.#hold(piece);
+    else {
+      this.#uncork();
+      peer.#inbox.push(piece);
+      peer.readQueue.wake();
+    }
     return count;
+  }
+
+  /** MSG_MORE and TCP_CORK hold back what does not fill a segment, for 200 ms at most (tcp(7)). */
+  #hold(piece: Uint8Array): void {
+    const { process } = this.network.kernel.current ?? {};
+    if (this.#corked.length === 0 && process !== undefined) {
+      const { clock, signals } = this.network.kernel;
+      const expires = clock.now() + CORK_PATIENCE;
+      this.#corkTimer = { process, source: { kind: "clock" }, expires, fire: () => this.#uncork() };
+      signals.state.timers.arm(this.#corkTimer);
+    }
+    this.#corked = Buffer.concat([this.#corked, piece]);
+  }
+
+  /** Sends what was held back. */
+  #uncork(): void {
+    if (this.#corked.length === 0) return;
+    const held = this.#corked;
+    this.#corked = new Uint8Array(0);
+    if (this.#corkTimer !== undefined) this.network.kernel.signals.state.timers.disarm(this.#corkTimer);
+    this.#corkTimer = undefined;
+    const peer = this.#peer;
+    if (peer === undefined || peer.#dead) return;
+    peer.#inbox.push(held);
+    peer.readQueue.wake();
+  }
+
+  override setOption(_task: Task, level: number, name: number, value: Uint8Array): undefined {
+    const uncorks = name === TCP_CORK ? (value[0] ?? 0) === 0 : name === TCP_NODELAY && (value[0] ?? 0) !== 0;
+    if (level === IPPROTO_TCP && uncorks) this.#uncork();
+    return undefined;
   }
 
   /** The last byte is the urgent one (tcp(7), Sockets API: out-of-band data). */
@@ -424,6 +473,7 @@ export class TcpSocket extends InetSocket {
   }
 
   protected override closed(): void {
+    this.#uncork();
     this.#dead = true;
     if (this.#state === "listening") this.#stopListening();
     else this.#abandon(this.#inbox.length > 0 || this.options.linger === 0);

@@ -10,10 +10,12 @@ import {
   AF_UNIX,
   MSG_DONTWAIT,
   MSG_EOR,
+  MSG_ERRQUEUE,
   MSG_NOSIGNAL,
   MSG_PEEK,
   MSG_TRUNC,
   MSG_WAITALL,
+  RCV_SHUTDOWN,
   SOCK_SEQPACKET,
 } from "./constants.ts";
 import { type Incoming, type Outgoing, type Socket, waiting } from "./socket.ts";
@@ -88,8 +90,14 @@ export function receiveMessage(
   flags: number,
   finish: (incoming: Incoming) => number,
 ): Result {
+  // No errors are queued with their packets.
+  if (flags & MSG_ERRQUEUE && socket.domain !== AF_UNIX) return -Errno.EAGAIN;
   const nonblocking = isNonblocking(socket, flags);
-  const all = socket.isStream && (flags & MSG_WAITALL) !== 0 && !(flags & MSG_PEEK);
+  const peeks = (flags & MSG_PEEK) !== 0;
+  const waits = socket.isStream && (flags & MSG_WAITALL) !== 0;
+  const all = waits && !peeks;
+  // Only TCP waits until all is there that is looked at.
+  let peeksAll = waits && peeks && socket.domain !== AF_UNIX && !nonblocking;
   // Only TCP throws bytes away without copying them.
   const discards = socket.isStream && socket.domain !== AF_UNIX && (flags & MSG_TRUNC) !== 0;
   let done = 0;
@@ -108,6 +116,7 @@ export function receiveMessage(
         if (done === 0 || (got === -Errno.EAGAIN && !nonblocking)) return got;
         return finished();
       }
+      if (peeksAll && got.count > 0 && got.count < into.length && !(socket.shut & RCV_SHUTDOWN)) return -Errno.EAGAIN;
       last = got;
       if (!discards) {
         const put = into.put(done, buffer.subarray(0, got.count));
@@ -125,6 +134,11 @@ export function receiveMessage(
     }
   };
   if (nonblocking) return attempt();
-  const partial = () => (done > 0 ? finished() : undefined);
+  const partial = () => {
+    if (!peeksAll) return done > 0 ? finished() : undefined;
+    peeksAll = false;
+    const seen = attempt();
+    return seen >= 0 ? seen : undefined;
+  };
   return waiting(socket, [socket.readQueue], attempt, socket.options.receiveTimeout, -Errno.EAGAIN, partial);
 }

@@ -4,13 +4,15 @@ import type { Task } from "../task.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "../vfs/flags.ts";
 import type { Wait } from "../wait.ts";
 import { udpCost } from "./accounting.ts";
-import { addressOf, type Endpoint, familyOf, ipBytes, isAny, isBroadcast, isV4 } from "./address.ts";
+import { addressOf, type Endpoint, familyOf, type Ip, ipBytes, isAny, isBroadcast, isV4 } from "./address.ts";
 import {
   AF_INET,
   AF_INET6,
   AF_UNSPEC,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPPROTO_UDP,
+  MSG_MORE,
   MSG_OOB,
   MSG_PEEK,
   MSG_TRUNC,
@@ -26,6 +28,7 @@ import { destinationOf, InetSocket, type Ports, routeTo } from "./inet.ts";
 import { int32, So } from "./options.ts";
 import type { Control, Incoming, Outgoing } from "./socket.ts";
 
+const UDP_CORK = 1;
 const MAX_V4 = 65_507;
 const MAX_V6 = 65_527;
 const IP_TTL = 2;
@@ -52,6 +55,8 @@ interface Datagram {
 export class UdpSocket extends InetSocket {
   readonly #inbox: Datagram[] = [];
   #queued = 0;
+  /** What MSG_MORE and UDP_CORK hold back, and where it goes. */
+  #corked: { bytes: Uint8Array; readonly to: Endpoint } | undefined;
 
   protected get ports(): Ports {
     return this.network.udpPorts;
@@ -94,8 +99,12 @@ export class UdpSocket extends InetSocket {
     if (bytes.length > 0xffff) return -Errno.EMSGSIZE;
     if (!this.autobind()) return -Errno.EAGAIN;
     if (out.flags & MSG_OOB && this.domain === AF_INET) return -Errno.EOPNOTSUPP;
-    let to = this.remote;
-    if (out.address !== undefined && !(this.domain === AF_INET6 && familyOf(out.address) === AF_UNSPEC)) {
+    let to = this.#corked?.to ?? this.remote;
+    if (
+      this.#corked === undefined &&
+      out.address !== undefined &&
+      !(this.domain === AF_INET6 && familyOf(out.address) === AF_UNSPEC)
+    ) {
       const parsed = this.parseRemote(out.address);
       if (typeof parsed === "number") return parsed;
       if (parsed.port === 0) return -Errno.EINVAL;
@@ -109,6 +118,18 @@ export class UdpSocket extends InetSocket {
     const failed = this.takeError();
     if (failed !== 0) return failed;
     if (this.shut & SEND_SHUTDOWN) return -Errno.EPIPE;
+    const whole = this.#corked === undefined ? bytes : Buffer.concat([this.#corked.bytes, bytes]);
+    if (whole.length > (isV4(to.ip) ? MAX_V4 : MAX_V6)) return -Errno.EMSGSIZE;
+    if (out.flags & MSG_MORE || this.options.has(IPPROTO_UDP, UDP_CORK)) {
+      this.#corked = { bytes: whole.slice(), to };
+      return bytes.length;
+    }
+    this.#corked = undefined;
+    this.#transmit(whole, to, source);
+    return bytes.length;
+  }
+
+  #transmit(bytes: Uint8Array, to: Endpoint, source: Ip): void {
     const from = { ip: isAny(this.local.ip) ? source : this.local.ip, port: this.local.port };
     const target = { ip: destinationOf(to.ip), port: to.port };
     const receiver = this.network.datagramReceiver(target, from);
@@ -118,7 +139,16 @@ export class UdpSocket extends InetSocket {
       this.error = Errno.ECONNREFUSED;
       this.changed();
     }
-    return bytes.length;
+  }
+
+  /** UDP_CORK is over: what was held back goes. */
+  override setOption(_task: Task, level: number, name: number, value: Uint8Array): number | undefined {
+    const corked = this.#corked;
+    if (level !== IPPROTO_UDP || name !== UDP_CORK || (value[0] ?? 0) !== 0 || corked === undefined) return undefined;
+    this.#corked = undefined;
+    const source = routeTo(corked.to.ip);
+    if (source !== undefined) this.#transmit(corked.bytes, corked.to, source);
+    return undefined;
   }
 
   /** A datagram has come. */

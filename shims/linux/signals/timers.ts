@@ -13,7 +13,7 @@ export type TimeSource =
   | { readonly kind: "thread"; readonly task: Task };
 
 /** Something that is due at a time. */
-interface Armed {
+export interface Armed {
   readonly process: Process;
   readonly source: TimeSource;
   /** Time of the timer's own source at which it expires, ns. */

@@ -15,14 +15,17 @@ import {
   type Credentials,
   DirectoryInode,
   demand,
+  demandChangeable,
   demandWritable,
   type Entry,
+  FS_APPEND_FL,
   type Inode,
   type Making,
   owns,
 } from "./inode.ts";
 import { isBelow, type WalkContext, type Walked, walk } from "./walk.ts";
 import {
+  FS_RENAME,
   IN_ATTRIB,
   IN_CREATE,
   IN_DELETE,
@@ -81,6 +84,7 @@ export function link(context: WalkContext, existing: Entry, start: Entry, path: 
   const { inode } = existing;
   if (inode.fs !== at.dir.inode.fs) fail(Errno.EXDEV, "the two names lie on different mounts");
   if (inode.isDirectory) fail(Errno.EPERM, "a directory has one name");
+  demandChangeable(inode);
   if (inode.nlink === 0 && !(revive && inode.unnamed)) fail(Errno.ENOENT, "the file has no name any more");
   directory(at.dir).link(at.dir, at.name, inode);
   reportSelf(inode, IN_ATTRIB);
@@ -91,6 +95,8 @@ export function link(context: WalkContext, existing: Entry, start: Entry, path: 
 function mayRemove(dir: Inode, victim: Entry, creds: Credentials, asDirectory: boolean): void {
   demand(dir, creds, W_OK | X_OK);
   if (dir.mode & S_ISVTX && !owns(victim.inode, creds) && !owns(dir, creds)) fail(Errno.EPERM, "a sticky directory");
+  if (dir.flags & FS_APPEND_FL) fail(Errno.EPERM, "names are only added there");
+  demandChangeable(victim.inode);
   if (asDirectory) {
     if (!victim.inode.isDirectory) fail(Errno.ENOTDIR, `"${victim.name}" is no directory`);
   } else if (victim.inode.isDirectory) {
@@ -182,6 +188,7 @@ function reportMove(from: Walked, to: Walked, moved: Inode, replaced: Inode | un
   const { host } = moved.fs;
   if (host.watched === 0) return;
   const cookie = ++host.renames;
+  if (from.dir.inode === to.dir.inode) reportName(from.dir.inode, from.name, moved, FS_RENAME);
   reportName(from.dir.inode, from.name, moved, IN_MOVED_FROM, cookie);
   reportName(to.dir.inode, to.name, moved, IN_MOVED_TO, cookie);
   if (replaced !== undefined) reportSelf(replaced, IN_ATTRIB);

@@ -26,6 +26,14 @@ export const PTMX_DEVICE = makeDevice(5, 2);
 
 /** A character device without an offset that counts. Unknown numbers are not opened at all (ENXIO). */
 abstract class CharacterDevice extends OpenFile {
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
+  }
+
   override pread(into: Uint8Array): number {
     return this.read(into);
   }

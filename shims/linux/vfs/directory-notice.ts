@@ -3,7 +3,16 @@ import type { Kernel } from "../task.ts";
 import type { Inode, Watcher } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { Reason, signalOwner } from "./owner.ts";
-import { IN_ACCESS, IN_ATTRIB, IN_CREATE, IN_DELETE, IN_MODIFY, IN_MOVED_FROM, IN_MOVED_TO } from "./watch.ts";
+import {
+  FS_RENAME,
+  IN_ACCESS,
+  IN_ATTRIB,
+  IN_CREATE,
+  IN_DELETE,
+  IN_MODIFY,
+  IN_MOVED_FROM,
+  IN_MOVED_TO,
+} from "./watch.ts";
 
 const DN_MULTISHOT = 0x8000_0000;
 /** uapi/linux/fcntl.h: DN_*, and what they mean to inotify. */
@@ -12,7 +21,7 @@ const EVENTS: readonly (readonly [number, number])[] = [
   [0x02, IN_MODIFY],
   [0x04, IN_CREATE | IN_MOVED_TO],
   [0x08, IN_DELETE | IN_MOVED_FROM],
-  [0x10, IN_MOVED_FROM],
+  [0x10, FS_RENAME],
   [0x20, IN_ATTRIB],
 ];
 
@@ -35,9 +44,8 @@ export class DirectoryNotice implements Watcher {
     this.#inode.fs.host.watched++;
   }
 
-  /** Only what happens to the files in it counts. */
-  notice(events: number, name: string | undefined): void {
-    if (name === undefined) return;
+  /** What happens to the files in it, and to itself. */
+  notice(events: number): void {
     for (const [bit, meaning] of EVENTS) {
       if (!(this.mask & bit) || !(events & meaning)) continue;
       signalOwner(this.#kernel, this.#file, this.#fd, Reason.message);

@@ -2,7 +2,8 @@ import fs from "node:fs";
 import { Errno } from "../errno.ts";
 import { fail, onHost } from "./error.ts";
 import { O_NOFOLLOW, O_PATH } from "./flags.ts";
-import type { Entry, FileSystem, Stamp } from "./inode.ts";
+import type { Entry, FileSystem } from "./inode.ts";
+import type { Stamp } from "./stamp.ts";
 
 /** A file of the host, whatever its path is at the moment. */
 export interface HostIdentity {

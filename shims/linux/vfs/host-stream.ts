@@ -197,6 +197,14 @@ export class HostStreamOpen extends OpenFile {
     this.#stream = stream;
   }
 
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
+  }
+
   override get seekable(): boolean {
     return this.#stream.regular;
   }

@@ -2,6 +2,7 @@ import { Errno } from "../errno.ts";
 import { fail } from "./error.ts";
 import { PAGE, R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
 import type { Leases } from "./leases.ts";
+import { Stamp } from "./stamp.ts";
 
 /** Where page frames come from: the machine, in a run. */
 interface FrameSource {
@@ -38,31 +39,6 @@ export interface Credentials {
   readonly gid: number;
   readonly groups: readonly number[];
   readonly superuser: boolean;
-}
-
-/** A file time: whole seconds since 1970 and nanoseconds. */
-export class Stamp {
-  sec = 0;
-  nsec = 0;
-
-  setMs(ms: number): void {
-    this.sec = Math.floor(ms / 1000);
-    this.nsec = Math.floor(ms % 1000) * 1_000_000;
-  }
-
-  set(sec: number, nsec: number): void {
-    this.sec = sec;
-    this.nsec = nsec;
-  }
-
-  copy(from: Stamp): void {
-    this.sec = from.sec;
-    this.nsec = from.nsec;
-  }
-
-  notAfter(other: Stamp): boolean {
-    return this.sec < other.sec || (this.sec === other.sec && this.nsec <= other.nsec);
-  }
 }
 
 /** One mounted tree: device number, inode numbers, and the page budget that ENOSPC comes from. */
@@ -138,6 +114,8 @@ export abstract class Inode {
   /** Open files and mappings that keep a file without a name alive. */
   users = 0;
   watchers: Set<Watcher> | undefined;
+  /** FS_*_FL, as chattr(1) sets them. */
+  flags = 0;
   /** F_SET_RW_HINT. */
   writeHint = 0;
   /** Extended attributes by name. */
@@ -255,15 +233,26 @@ function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
   return (bits & wanted) === wanted;
 }
 
-/** Before anything of a file is changed: EROFS. */
+/** uapi/linux/fs.h. */
+export const FS_IMMUTABLE_FL = 0x10;
+export const FS_APPEND_FL = 0x20;
+
+/** Before anything in a file system is changed: EROFS. */
 export function demandWritable({ fs }: Inode): void {
   if (fs.readonly) fail(Errno.EROFS, `${fs.type} is mounted read-only`);
+}
+
+/** Before facts of a file are changed or a name of it: EROFS, and EPERM where its flags keep it as it is. */
+export function demandChangeable(inode: Inode): void {
+  demandWritable(inode);
+  if (inode.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) fail(Errno.EPERM, "the file is immutable or append-only");
 }
 
 /** As {@link permitted}, but EACCES when not; EROFS where nothing is written. */
 export function demand(inode: Inode, who: Credentials, wanted: number): void {
   const { kind } = inode;
   if (wanted & W_OK && (kind === S_IFREG || kind === S_IFDIR || kind === S_IFLNK)) demandWritable(inode);
+  if (wanted & W_OK && inode.flags & FS_IMMUTABLE_FL) fail(Errno.EPERM, "the file is immutable");
   if (permitted(inode, who, wanted)) return;
   const letters = `${wanted & R_OK ? "r" : ""}${wanted & W_OK ? "w" : ""}${wanted & X_OK ? "x" : ""}`;
   fail(Errno.EACCES, `mode ${(inode.mode & 0o7777).toString(8)} of uid ${inode.uid} does not allow ${letters}`);

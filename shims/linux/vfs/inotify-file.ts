@@ -140,6 +140,13 @@ export class InotifyFile extends OpenFile {
     return -Errno.EBADF;
   }
 
+  override get details(): string {
+    let text = "";
+    for (const { wd, inode, mask } of this.#watches.values())
+      text += `inotify wd:${wd.toString(16)} ino:${inode.ino.toString(16)} sdev:${inode.fs.dev.toString(16)} mask:${(mask & IN_ALL_EVENTS).toString(16)} ignored_mask:0 \n`;
+    return text;
+  }
+
   override available(): number {
     return this.#events.reduce((sum, event) => sum + lengthOf(event), 0);
   }

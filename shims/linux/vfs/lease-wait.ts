@@ -13,7 +13,8 @@ export function afterLeases(task: Task, nonblocking: boolean, run: () => Result)
     return run();
   } catch (error) {
     if (!(error instanceof LeaseBreak) || nonblocking) throw error;
-    const { leases } = error;
+    const { leases, written } = error;
+    if (written !== undefined) written.writers++;
     const attempt = (): number | undefined => {
       try {
         const result = run();
@@ -31,6 +32,9 @@ export function afterLeases(task: Task, nonblocking: boolean, run: () => Result)
       attempt,
       ...(deadline !== undefined && { deadline }),
       timeout: () => attempt() ?? task.fail(error.errno, error.why),
+      cleanup: () => {
+        if (written !== undefined) written.writers--;
+      },
     });
   }
 }

@@ -3,6 +3,7 @@ import { Errno } from "../errno.ts";
 import type { Kernel } from "../task.ts";
 import { WaitQueue } from "../wait.ts";
 import { VfsError } from "./error.ts";
+import type { FileInode } from "./inode.ts";
 import { F_RDLCK, F_UNLCK, F_WRLCK } from "./locks.ts";
 import type { RegularOpen } from "./open-file.ts";
 import { Reason, signalOwner } from "./owner.ts";
@@ -64,7 +65,7 @@ export class Leases {
   }
 
   /** Tells the holders that somebody opens the file. @throws {LeaseBreak} while one of them has not let go */
-  breakFor(kernel: Kernel, writing: boolean): void {
+  breakFor(kernel: Kernel, file: FileInode, writing: boolean): void {
     const now = kernel.clock.now();
     this.#expire(now);
     const conflicts = this.#leases.filter(({ type }) => writing || type === F_WRLCK);
@@ -77,7 +78,7 @@ export class Leases {
       lease.breaking = { to, deadline };
       signalOwner(kernel, lease.file, lease.fd, Reason.message);
     }
-    throw new LeaseBreak(this);
+    throw new LeaseBreak(this, writing ? file : undefined);
   }
 
   /** With it goes who was to be told, and how. */
@@ -101,9 +102,12 @@ export class Leases {
 /** EWOULDBLOCK where nobody waits. */
 export class LeaseBreak extends VfsError {
   readonly leases: Leases;
+  /** Who waits to write counts as a writer already. */
+  readonly written: FileInode | undefined;
 
-  constructor(leases: Leases) {
+  constructor(leases: Leases, written: FileInode | undefined) {
     super(Errno.EAGAIN, "a lease on the file is being broken");
     this.leases = leases;
+    this.written = written;
   }
 }

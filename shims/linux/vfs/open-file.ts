@@ -40,6 +40,8 @@ export abstract class OpenFile {
   /** F_SETOWN and F_SETSIG: who is told what happens here, and by which signal (0 for SIGIO). */
   owner: FileOwner | undefined;
   ownerSignal = 0;
+  /** The open made the file (F_CREATED_QUERY). */
+  created = false;
   /** O_ASYNC is at work. */
   asyncNotice: AsyncNotice | undefined;
   /** F_NOTIFY is at work. */
@@ -95,6 +97,20 @@ export abstract class OpenFile {
 
   get writeTimeout(): number | undefined {
     return undefined;
+  }
+
+  /** splice(2) takes bytes from it, or gives it some. */
+  get splicesFrom(): boolean {
+    return false;
+  }
+
+  get splicesTo(): boolean {
+    return false;
+  }
+
+  /** Lines of /proc/pid/fdinfo that only this kind of file has. */
+  get details(): string {
+    return "";
   }
 
   /** Something outside the run may end a wait on this file. */
@@ -195,6 +211,14 @@ export class RegularOpen extends OpenFile {
 
   get file(): FileInode {
     return this.#file;
+  }
+
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
   }
 
   read(into: Uint8Array): number {

@@ -154,6 +154,14 @@ export class PipeOpen extends OpenFile {
     }
   }
 
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
+  }
+
   override get readQueue(): WaitQueue {
     return this.pipe.readable;
   }

@@ -276,5 +276,5 @@ function readMemory(process: Process, from: number, to: number): Uint8Array {
 }
 
 function descriptorText(file: OpenFile): string {
-  return `pos:\t${file.position}\nflags:\t0${file.flags.toString(8)}\nmnt_id:\t${file.inode.fs.dev}\nino:\t${file.inode.ino}\n`;
+  return `pos:\t${file.position}\nflags:\t0${file.flags.toString(8)}\nmnt_id:\t${file.inode.fs.dev}\nino:\t${file.inode.ino}\n${file.details}`;
 }

@@ -141,8 +141,8 @@ export function mountsText(vfs: Vfs, root: Entry): string {
 export function mountInfoText(vfs: Vfs, root: Entry): string {
   return eachMount(vfs, root)
     .map(
-      ({ fs, path, source, options }, index) =>
-        `${20 + index} 20 0:${fs.dev} / ${path} ${options},relatime - ${fs.type} ${source} ${options}\n`,
+      ({ fs, path, source, options }) =>
+        `${fs.dev} ${vfs.root.inode.fs.dev} 0:${fs.dev} / ${path} ${options},relatime - ${fs.type} ${source} ${options}\n`,
     )
     .join("");
 }

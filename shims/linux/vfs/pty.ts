@@ -204,6 +204,14 @@ export class PtySlave extends OpenFile {
     pty.met = true;
   }
 
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
+  }
+
   override get readQueue(): WaitQueue {
     return this.pty.slaveReadable;
   }
@@ -310,6 +318,14 @@ export class PtyMaster extends OpenFile {
     this.pty = pty;
     this.#slave = slave;
     this.#forget = forget;
+  }
+
+  override get splicesFrom(): boolean {
+    return true;
+  }
+
+  override get splicesTo(): boolean {
+    return true;
   }
 
   override get readQueue(): WaitQueue {

@@ -10,6 +10,7 @@ import { FileTable } from "./fd-table.ts";
 import {
   F_SEAL_SEAL,
   O_ACCMODE,
+  O_APPEND,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
@@ -42,6 +43,7 @@ import {
   type FileBacking,
   FileInode,
   FileSystem,
+  FS_APPEND_FL,
   type Inode,
   NodeInode,
   owns,
@@ -204,6 +206,8 @@ export class Vfs {
     });
   }
 
+  /** Files that a handle was given for, by device and inode number. */
+  readonly handles = new Map<string, Entry>();
   /** Who waits for which record lock: what circles are found by. */
   readonly lockWaits = new Map<object, { readonly list: LockList; readonly wanted: Lock }>();
 
@@ -296,6 +300,7 @@ export class Vfs {
   /** Opens what is at an entry, with all checks but those of the path. */
   openEntry(entry: Entry, flags: number, creds: Credentials, made = false, create = false): OpenFile {
     const file = this.#openEntry(entry, flags, creds, made, create);
+    file.created = made;
     report(entry, IN_OPEN);
     if (flags & O_TRUNC && !made && entry.inode instanceof FileInode) report(entry, IN_MODIFY);
     return file;
@@ -315,11 +320,13 @@ export class Vfs {
       let wanted = access === O_WRONLY ? W_OK : access === O_RDONLY ? R_OK : R_OK | W_OK;
       if (flags & O_TRUNC) wanted |= W_OK;
       demand(inode, creds, wanted);
+      const appends = (flags & O_APPEND) !== 0 && (flags & O_TRUNC) === 0;
+      if (inode.flags & FS_APPEND_FL && wanted & W_OK && !appends) fail(Errno.EPERM, "the file is append-only");
       if (flags & O_NOATIME && !owns(inode, creds)) fail(Errno.EPERM, "O_NOATIME is for the owner");
     }
     const kept = flags & KEPT_FLAGS;
     if (inode instanceof FileInode) {
-      if (this.kernel) inode.leases?.breakFor(this.kernel, access !== O_RDONLY);
+      if (this.kernel) inode.leases?.breakFor(this.kernel, inode, access !== O_RDONLY);
       inode.opening(flags);
       if (flags & O_TRUNC && !made) {
         inode.hold();

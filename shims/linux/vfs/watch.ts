@@ -12,6 +12,8 @@ export const IN_MOVED_TO = 0x80;
 export const IN_CREATE = 0x100;
 export const IN_DELETE = 0x200;
 export const IN_MOVE_SELF = 0x800;
+/** Within one directory; inotify does not tell of it. */
+export const FS_RENAME = 0x1000_0000;
 const IN_ISDIR = 0x4000_0000;
 
 function tell(inode: Inode | undefined, events: number, name: string | undefined, cookie: number, gone: boolean): void {
