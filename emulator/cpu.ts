@@ -230,7 +230,11 @@ export class Cpu {
   get blocks(): number {
     return this.#stopNumbers[5] ?? 0;
   }
-  /** What the next `rdtsc` is near to: it advances by itself and never by the host's clock. */
+  /** Bytes of code that these blocks had: how much there was to do in them. */
+  get codeBytes(): number {
+    return this.#stopNumbers[10] ?? 0;
+  }
+  /** What the next `rdtsc` is near to: it advances by itself too, and never by the host's clock. */
   get timeStamp(): number {
     return this.#stopNumbers[7] ?? 0;
   }

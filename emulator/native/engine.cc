@@ -369,7 +369,7 @@ bool Engine::onInvalid(uc_engine*, void* self) {
   return true;
 }
 
-void Engine::onBlock(uc_engine*, uint64_t, uint32_t, void* self) {
+void Engine::onBlock(uc_engine*, uint64_t, uint32_t size, void* self) {
   Engine& e = *static_cast<Engine*>(self);
   if (e.aloneBlock_) {
     e.aloneBlock_ = false;
@@ -383,6 +383,7 @@ void Engine::onBlock(uc_engine*, uint64_t, uint32_t, void* self) {
     e.stop.budget--;
   }
   e.stop.blocks++;
+  e.stop.codeBytes += size;
 }
 
 // Counting code is translated apart from the rest: a flag that only matters to I/O instructions tells them apart, so

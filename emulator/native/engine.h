@@ -32,6 +32,7 @@ struct StopBlock {
   double tsc;             // 56: what rdtsc answers; the owner of time sets it
   uint32_t miss;          // 64: for a page fault, why: -Miss
   uint64_t exactAddress;  // 72: of a page fault, where a double would round
+  double codeBytes;       // 80: length of the code of these blocks, likewise
 };
 
 constexpr uint32_t GDT_ENTRIES = 16;

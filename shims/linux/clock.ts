@@ -15,8 +15,8 @@ export interface Clock {
   tick(): void;
   /** What one counts as CPU time in the kernel, ns. */
   readonly callNs: number;
-  /** A turn of this many blocks was run. */
-  ran(blocks: number): void;
+  /** So many blocks were run, of so many bytes of code. */
+  ran(blocks: number, codeBytes: number): void;
   /** Moves forward to `deadline` when it lies ahead; without effect on host time. */
   jump(deadline: number): void;
 }
@@ -25,6 +25,13 @@ export interface Clock {
 const SYSCALL_NS = 200;
 /** What a basic block costs in virtual time, ns. */
 const BLOCK_NS = 2;
+/** Bytes of code that add 1 ns, so that a block of a cipher, hundreds of instructions, costs what it does on real hardware. */
+const BYTES_PER_NS = 16;
+/**
+ * Time does not pass while a thread that is alone computes, as counting its blocks costs: but for a program that has asked for
+ * the time so often. It may measure, and could wait for ever.
+ */
+export const MEASURES_FROM = 4;
 /** The guest has been up for a while: programs that subtract from the uptime must not see negative numbers. */
 const UPTIME_NS = 100e9;
 /** 2030-01-01T00:00:00Z: behind the dates of the host's files, so that what a guest makes is newer than what it found (make). */
@@ -50,8 +57,8 @@ export class VirtualClock implements Clock {
     this.#now += SYSCALL_NS;
   }
 
-  ran(blocks: number): void {
-    this.#now += blocks * BLOCK_NS;
+  ran(blocks: number, codeBytes: number): void {
+    this.#now += blocks * BLOCK_NS + Math.floor(codeBytes / BYTES_PER_NS);
   }
 
   jump(deadline: number): void {

@@ -220,6 +220,7 @@ function become(task: Task, entry: Entry, execfn: string, loaded: Loaded): void 
   const { machine } = kernel;
   process.exe = pathOf(entry, process.fs.root);
   process.execed = true;
+  process.clockReads = 0;
   process.personality = (process.personality & ~READ_IMPLIES_EXEC) | loaded.personality;
   const name = execfn.slice(execfn.lastIndexOf("/") + 1);
   task.comm = name.slice(0, COMM_BYTES);

@@ -5,6 +5,7 @@
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { strike } from "../../providers/host-events.ts";
+import { MEASURES_FROM } from "./clock.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
 import { abortCriticalSection } from "./rseq.ts";
 import { Stepper } from "./stepping.ts";
@@ -32,6 +33,8 @@ export type RunEnd =
 const VSYSCALL_PAGE = 2 ** 64 - 0xa0_0000;
 /** Blocks between two looks at the wall clock, some tens of ms. */
 const SLICE_BLOCKS = 2_000_000;
+/** Cycles of the time stamp counter in a nanosecond; /proc/cpuinfo says so too. */
+const TSC_PER_NS = 2;
 /** First and longest pause between two looks at host input, ms. */
 const POLL_FIRST = 1;
 const POLL_LONGEST = 16;
@@ -150,14 +153,16 @@ class Runner {
   }
 
   /** How many blocks the next run may take; -1 for as many as it likes. */
-  #budget(turn: number): number {
-    const { scheduler, signals } = this.#kernel;
+  #budget(task: Task, turn: number): number {
+    const { scheduler, signals, clock } = this.#kernel;
     const timed =
       scheduler.nextDeadline !== Number.POSITIVE_INFINITY || signals.nextTimer() !== Number.POSITIVE_INFINITY;
     const ends =
       scheduler.readyCount > 0 || scheduler.onHost > 0 || timed || this.#linger !== undefined || this.#hasNetwork();
     let budget = ends ? turn : -1;
-    if (this.#wallDeadline !== Number.POSITIVE_INFINITY && budget < 0) budget = SLICE_BLOCKS;
+    const sliced =
+      this.#wallDeadline !== Number.POSITIVE_INFINITY || (clock.virtual && task.process.clockReads >= MEASURES_FROM);
+    if (sliced && budget < 0) budget = SLICE_BLOCKS;
     if (this.#blocksLeft !== Number.POSITIVE_INFINITY) {
       budget = budget < 0 ? Math.min(this.#blocksLeft, SLICE_BLOCKS) : Math.min(budget, this.#blocksLeft);
     }
@@ -173,21 +178,26 @@ class Runner {
     const { hostEvents } = kernel;
     const { lifecycle } = kernel.gate;
     let turn = scheduler.turnLength();
-    let budget = this.#budget(turn);
+    let budget = this.#budget(task, turn);
+    let { codeBytes } = cpu;
     scheduler.attention = false;
+    if (!clock.virtual) cpu.timeStamp = Math.max(cpu.timeStamp, clock.now() * TSC_PER_NS);
     kernel.gate.goesOn(task.tid);
     for (;;) {
       if (lifecycle !== undefined) {
         kernel.gate.goesOn(task.tid);
         lifecycle.enterGuest(task.tid);
       }
+      // It counts what instructions read it, too, and never goes back.
+      if (clock.virtual) cpu.timeStamp = Math.max(cpu.timeStamp, clock.now() * TSC_PER_NS);
       const blocks = hostEvents === undefined ? budget : sooner(budget, hostEvents.blocksLeft);
       const kind = cpu.run(blocks);
       if (blocks >= 0) {
         const used = blocks - Math.max(cpu.budgetLeft, 0);
         // Turns and time are the same with and without events of the host.
         if (budget >= 0) {
-          clock.ran(used);
+          clock.ran(used, cpu.codeBytes - codeBytes);
+          codeBytes = cpu.codeBytes;
           this.#blocksLeft -= used;
           this.#blocks += used;
           turn -= used;
@@ -235,7 +245,7 @@ class Runner {
         }
         if (Date.now() >= this.#wallDeadline) return;
         // Others became able to run, or a deadline was set: from now on the turn has an end.
-        budget = this.#budget(Math.max(turn, 1));
+        budget = this.#budget(task, Math.max(turn, 1));
       }
       if (budget >= 0) {
         if (budget === 0) return;

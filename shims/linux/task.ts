@@ -221,6 +221,8 @@ export class Process {
   readonly endEvents = new WaitQueue();
   /** It has executed a program since it was forked: setpgid by the parent is over. */
   execed = false;
+  /** How often the program asked what time it is. */
+  clockReads = 0;
   /** Monotonic time of its start, ns. */
   readonly startTime: number;
   /** Of its dead threads, and of children waited for. */

@@ -1,5 +1,5 @@
 /** Clocks and sleeping, in the 32-bit and 64-bit forms of each ABI (kernel/time/). */
-import { type Instant, monotonicOf, realtimeAt, toInstant } from "../clock.ts";
+import { type Instant, MEASURES_FROM, monotonicOf, realtimeAt, toInstant } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { long, pointer } from "../kinds.ts";
 import { ClockId, clockId, rusageWho, timerFlags } from "../kinds-flags.ts";
@@ -75,8 +75,14 @@ function clockTime(task: Task, clock: number): Instant | undefined {
   }
 }
 
+/** From when on a program measures, the time that its own computing takes is counted: see run.ts. */
+function noteRead(task: Task): void {
+  if (++task.process.clockReads === MEASURES_FROM) task.kernel.scheduler.attention = true;
+}
+
 function clockGettime(layout: Timespec): (task: Task, clock: number, to: number) => number {
   return (task, clock, to) => {
+    noteRead(task);
     const time = clockTime(task, clock);
     if (time === undefined) return task.fail(Errno.EINVAL, `there is no clock ${clock}`);
     layout.write(task.memory, to, { tv_sec: time.sec, tv_nsec: time.nsec }, task.abi);
@@ -166,6 +172,7 @@ function clockNanosleep(layout: Timespec) {
 }
 
 function gettimeofday(task: Task, tv: number, tz: number): number {
+  noteRead(task);
   const { kernel, memory, abi } = task;
   if (tv !== 0) {
     const now = realtimeAt(kernel.clock, kernel.clock.now());
@@ -182,6 +189,7 @@ function settimeofday(task: Task, tv: number, tz: number): number {
 }
 
 function time(task: Task, to: number): number {
+  noteRead(task);
   const { kernel, memory, abi } = task;
   const { sec } = realtimeAt(kernel.clock, kernel.clock.now());
   if (to !== 0) longField.write(memory, to, sec, abi);
@@ -189,6 +197,7 @@ function time(task: Task, to: number): number {
 }
 
 function times(task: Task, to: number): number {
+  noteRead(task);
   const { kernel, process, memory, abi } = task;
   if (to !== 0) {
     const ticks = (ns: number): number => Math.floor(ns / CLOCK_TICK_NS);
@@ -206,6 +215,7 @@ function times(task: Task, to: number): number {
 }
 
 function getrusage(task: Task, who: number, to: number): number {
+  noteRead(task);
   const { process } = task;
   if (who < -1 || who > 1) return task.fail(Errno.EINVAL, `${who} is no RUSAGE_*`);
   const used = who === 1 ? task.used : who === 0 ? process.used : process.childrenUsage;
