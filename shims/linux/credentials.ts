@@ -4,6 +4,12 @@ import type { Credentials as FileCredentials } from "./vfs/inode.ts";
 /** The capabilities that a file check may ask for, `superuser` standing for all of them. */
 const FILE_CHECKS = FS_CAPS;
 
+/** Ids that a program brings with it. */
+export interface SetIds {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
 /** Who a process is (credentials(7)) and what that lets it do. By default one unprivileged user, as on a personal machine. */
 export class Credentials implements FileCredentials {
   ruid: number;
@@ -76,14 +82,23 @@ export class Credentials implements FileCredentials {
     if (old !== 0 && this.uid === 0) this.effective |= this.permitted & FS_CAPS;
   }
 
-  /** What a program starts with (cap_bprm_creds_from_file). File capabilities and set-user-ID bits are not looked at. */
-  execed(): void {
+  /**
+   * What a program starts with (bprm_fill_uid, cap_bprm_creds_from_file). File capabilities are not looked at.
+   * @param ids of a set-user-ID or set-group-ID program
+   * @returns true when it must not trust who started it (AT_SECURE)
+   */
+  execed(ids: SetIds): boolean {
+    const { euid: oldUser, egid: oldGroup } = this;
+    if (ids.uid !== undefined) this.euid = ids.uid;
+    if (ids.gid !== undefined) this.egid = ids.gid;
     const isRoot = (this.securebits & SecureBit.SECBIT_NOROOT) === 0 && (this.euid === 0 || this.ruid === 0);
     this.permitted = (isRoot ? this.bounding | this.inheritable : NO_CAPS) | this.ambient;
     this.effective = isRoot && this.euid === 0 ? this.permitted : this.ambient;
     this.securebits &= ~SecureBit.SECBIT_KEEP_CAPS;
     this.suid = this.uid = this.euid;
     this.sgid = this.gid = this.egid;
+    const changed = this.euid !== oldUser || (this.egid !== oldGroup && !this.groups.includes(this.egid));
+    return changed || this.euid !== this.ruid || this.egid !== this.rgid;
   }
 
   clone(): Credentials {

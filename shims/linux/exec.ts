@@ -3,12 +3,13 @@ import { Reg } from "../../emulator/cpu.ts";
 import { gdtLayouts } from "../../emulator/descriptors.ts";
 import { ElfError } from "../../emulator/elf.ts";
 import { UserError } from "../../emulator/errors.ts";
+import { Cap } from "./capabilities.ts";
 import { Credentials } from "./credentials.ts";
 import { Errno, errnoName } from "./errno.ts";
 import { endTask, endVfork, exitProcess } from "./exit.ts";
 import { Limits, Resource } from "./limits.ts";
 import { type Loaded, loadProgram, READ_IMPLIES_EXEC } from "./loader.ts";
-import { elfErrno, findProgram, type Program } from "./program.ts";
+import { elfErrno, findProgram, type Program, setIds } from "./program.ts";
 import { Event } from "./ptrace/numbers.ts";
 import { beginEvent, stopInCall } from "./ptrace/stops.ts";
 import type { Tracee } from "./ptrace/tracee.ts";
@@ -52,6 +53,7 @@ export interface StartOptions {
 export function startFirst(kernel: Kernel, options: StartOptions): Task {
   const uid = options.uid ?? 1000;
   const cred = new Credentials(uid, options.gid ?? uid);
+  let secure = false;
   const limits = Limits.initial(kernel.maxMemory);
   const { path, fs } = options;
   const context = { root: fs.root, cwd: fs.cwd, creds: cred };
@@ -59,12 +61,14 @@ export function startFirst(kernel: Kernel, options: StartOptions): Task {
   let loaded: Loaded;
   try {
     program = findProgram(context, fs.cwd, path, options.argv.map(latin1));
+    secure = cred.execed(setIds(program));
     loaded = loadProgram({
       kernel,
       program,
       envp: options.envp.map(latin1),
       execfn: latin1(path),
       cred,
+      secure,
       personality: 0,
       stackLimit: limits.soft(Resource.RLIMIT_STACK),
       root: fs.root,
@@ -122,6 +126,8 @@ export function exec(
 ): Result {
   const { kernel, process } = task;
   const { fs, cred, limits } = process;
+  const started = cred.clone();
+  let secure: boolean;
   let program: Program;
   let loaded: Loaded;
   try {
@@ -133,12 +139,14 @@ export function exec(
       kernel.notServed.set(what, (kernel.notServed.get(what) ?? 0) + 1);
       return task.fail(Errno.ENOEXEC, `provider ${kernel.gate.provider} does not serve ${abi} programs in this run`);
     }
+    secure = started.execed(mayGain(task) ? setIds(program) : {});
     loaded = loadProgram({
       kernel,
       program,
       envp,
       execfn: latin1(execfn),
-      cred,
+      cred: started,
+      secure,
       personality: process.personality,
       stackLimit: limits.soft(Resource.RLIMIT_STACK),
       root: fs.root,
@@ -160,8 +168,10 @@ export function exec(
   task.rseq = undefined;
   clearUserDispatch(task);
   process.membarriers = 0;
-  process.dumpable = cred.euid === cred.ruid && cred.egid === cred.rgid;
-  cred.execed();
+  const same = cred.euid === started.euid && cred.egid === started.egid;
+  process.dumpable = same && cred.euid === cred.ruid && cred.egid === cred.rgid;
+  if (secure || !same) task.pdeathsig = 0;
+  process.cred = started;
   process.mm.release();
   process.mm = loaded.mm;
   endVfork(task);
@@ -170,6 +180,16 @@ export function exec(
   if (task.dead) return settled;
   kernel.gate.lifecycle?.exec(task.tid, was);
   return task.tracee === undefined ? settled : tellTracer(task, task.tracee, was);
+}
+
+/** Whether the bits of a program count; a tracer that could not trace it afterwards hinders them (cap_bprm_creds_from_file). */
+function mayGain({ process, tracee }: Task): boolean {
+  if (process.noNewPrivs) return false;
+  return (
+    tracee === undefined ||
+    tracee.tracer.process.cred.capable(Cap.CAP_SYS_PTRACE) ||
+    process.cred.capable(Cap.CAP_SETUID)
+  );
 }
 
 /** A tracer is told by an event, or else by a signal (ptrace_event). */

@@ -57,7 +57,10 @@ export interface LoadOptions {
   readonly envp: readonly Uint8Array[];
   /** The name exec was called with, for AT_EXECFN. */
   readonly execfn: Uint8Array;
+  /** What the program starts with. */
   readonly cred: Credentials;
+  /** It must not trust who starts it. */
+  readonly secure: boolean;
   /** Of the process: ADDR_NO_RANDOMIZE and ADDR_COMPAT_LAYOUT count. */
   readonly personality: number;
   /** Soft RLIMIT_STACK, bytes. */
@@ -173,7 +176,7 @@ export function loadProgram(options: LoadOptions): Loaded {
       execfn,
       random: seed,
       cred,
-      secure: cred.ruid !== cred.euid || cred.rgid !== cred.egid,
+      secure: options.secure,
       phdr: headerAddress(image, bias),
       phent: image.phentsize,
       phnum: image.phnum,

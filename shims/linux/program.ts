@@ -1,8 +1,9 @@
 /** Which file an exec really starts: permissions, `#!` scripts, and the program's and its dynamic linker's headers (fs/exec.c). */
 import { type ElfErrno, ElfError, type ElfImage, parseElf } from "../../emulator/elf.ts";
+import type { SetIds } from "./credentials.ts";
 import { Errno } from "./errno.ts";
 import { fail, VfsError } from "./vfs/error.ts";
-import { X_OK } from "./vfs/flags.ts";
+import { S_ISGID, S_ISUID, X_OK } from "./vfs/flags.ts";
 import { demand, type Entry, FileInode } from "./vfs/inode.ts";
 import { find, type WalkContext } from "./vfs/walk.ts";
 
@@ -25,6 +26,8 @@ export interface Program {
 const HEAD_BYTES = 256;
 /** Scripts whose interpreter is a script: more are ELOOP. */
 const MAX_DEPTH = 5;
+/** Without S_IXGRP the bit stands for mandatory locks. */
+const GROUP_SETS = S_ISGID | 0o010;
 const SPACE = 32;
 const TAB = 9;
 const NEWLINE = 10;
@@ -95,6 +98,15 @@ function elfProgram(
     );
   }
   return { main: { entry, file, image }, interpreter: { entry: linkerEntry, file: linkerFile, image: linker }, argv };
+}
+
+/** Ids that its set-user-ID and set-group-ID bits give it; of a script, its interpreter's count (bprm_fill_uid in fs/exec.c). */
+export function setIds({ main: { file } }: Program): SetIds {
+  const { mode, uid, gid } = file;
+  return {
+    ...((mode & S_ISUID) !== 0 && { uid }),
+    ...((mode & GROUP_SETS) === GROUP_SETS && { gid }),
+  };
 }
 
 /** Positive errno of an ElfError's name. */
