@@ -343,6 +343,11 @@ export class SharedPages implements Backing {
     return frame;
   }
 
+  /** How many pages are there. */
+  get frameCount(): number {
+    return this.#frames.size;
+  }
+
   /** Gives the pages back. A mapping that still shows some keeps those. */
   release(): void {
     for (const frame of this.#frames.values()) this.#physical.release(frame);

@@ -46,6 +46,7 @@ export const Clone = {
   CLONE_NEWNET: 0x4000_0000,
   CLONE_IO: 0x8000_0000,
 } as const;
+const SCHED_DEADLINE = 6;
 const NAMESPACES =
   Clone.CLONE_NEWTIME |
   Clone.CLONE_NEWNS |
@@ -154,6 +155,8 @@ function refusal(task: Task, { flags }: CloneRequest): number {
   if (kernel.tasks.size >= kernel.maxTasks || kernel.processes.size >= PID_MAX - 400) {
     return task.fail(Errno.EAGAIN, `there are ${kernel.tasks.size} threads`);
   }
+  if (task.policy === SCHED_DEADLINE && !task.resetOnFork)
+    return task.fail(Errno.EAGAIN, "a thread of SCHED_DEADLINE makes no others");
   if (has(NAMESPACES)) return task.fail(Errno.EPERM, "new namespaces are for privileged processes");
   return 0;
 }
@@ -217,8 +220,8 @@ function newProcess(task: Task, pid: number, { flags, exitSignal }: CloneRequest
   process.oomScoreAdj = from.oomScoreAdj;
   process.oomScoreAdjMin = from.oomScoreAdjMin;
   process.membarriers = from.membarriers;
-  process.nice = from.nice;
-  process.prctl = { ...from.prctl, subreaper: false };
+  process.prctl = { ...from.prctl, subreaper: false, defaultSlack: from.prctl.timerSlack };
+  if (from.signals.timers.cpuLimit !== undefined) process.signals.timers.limitCpu(process);
   process.signals.exitSignal = isSibling ? from.signals.exitSignal : exitSignal;
   return process;
 }
@@ -230,8 +233,7 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
   child.trap = task.trap;
   child.callNumber = task.callNumber;
   child.comm = task.comm;
-  child.policy = task.policy;
-  child.priority = task.priority;
+  inheritPolicy(task, child);
   if (!sharesMemory) child.rseq = task.rseq;
   if ((flags & Clone.CLONE_CHILD_CLEARTID) !== 0) child.clearChildTid = childTid;
   if (child.process === task.process) {
@@ -248,6 +250,16 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
     clearHandlers,
     dropStack: sharesMemory && (flags & Clone.CLONE_VFORK) === 0,
   });
+}
+
+/** sched_fork. */
+function inheritPolicy(task: Task, child: Task): void {
+  const { resetOnFork } = task;
+  const isRealtime = task.priority > 0;
+  child.policy = resetOnFork && isRealtime ? 0 : task.policy;
+  child.priority = resetOnFork ? 0 : task.priority;
+  child.ioprio = task.ioprio;
+  child.nice = resetOnFork && (isRealtime || task.nice < 0) ? 0 : task.nice;
 }
 
 function enter(task: Task, child: Task): void {

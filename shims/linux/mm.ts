@@ -1,9 +1,9 @@
 /** Address spaces with what the kernel remembers of them (Linux's mm_struct). Shared by CLONE_VM, copied by fork. */
 import type { AddressSpace, Backing } from "../../emulator/memory.ts";
 import type { Abi } from "./abi.ts";
+import { AddressRanges } from "./address-ranges.ts";
 import { ForkAdvice } from "./fork-advice.ts";
 import type { FutexQueue } from "./futex.ts";
-import { MemoryLocks } from "./memory-locks.ts";
 import { ReadOnlyFile } from "./read-only-file.ts";
 
 export interface MmOptions {
@@ -77,8 +77,12 @@ export class Mm {
   readonly futexes = new Map<number, FutexQueue>();
   /** What madvise said of its mappings for the time of a fork. */
   readonly forkAdvice = new ForkAdvice();
-  /** Not inherited by fork. */
-  readonly locks = new MemoryLocks();
+  /** What mlock keeps in memory; not inherited by fork. Nothing is ever swapped out here: what counts is how much it is. */
+  readonly locks = new AddressRanges();
+  /** MCL_FUTURE: what is mapped from now on is locked too, with MCL_ONFAULT without bringing it in. */
+  locksFuture: "no" | "yes" | "on fault" = "no";
+  /** What mseal has sealed. */
+  readonly seals = new AddressRanges();
   readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
   /** Some mapping may be one that mprotect must not make writable. */
   hasReadOnly = false;
@@ -117,6 +121,7 @@ export class Mm {
     copy.vdsoSigreturn = this.vdsoSigreturn;
     copy.vdsoRtSigreturn = this.vdsoRtSigreturn;
     copy.hasReadOnly = this.hasReadOnly;
+    copy.seals.copy(this.seals);
     copy.forkAdvice.inherit(this.forkAdvice, copy.space);
     return copy;
   }

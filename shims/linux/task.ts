@@ -61,6 +61,7 @@ const FIRST_PID_AGAIN = 300;
 const MAX_TASKS = 8192;
 const BYTES_PER_TASK = 2 ** 18;
 const FEWEST_TASKS = 64;
+const MEMORY_BYTES = 8 * 2 ** 30;
 
 /** Names `uname` answers; sethostname and setdomainname change them. */
 export interface UtsNames {
@@ -131,6 +132,11 @@ export class Kernel {
     const { maxMemory = Number.POSITIVE_INFINITY } = options;
     this.maxTasks = Math.min(MAX_TASKS, Math.max(FEWEST_TASKS, Math.floor(maxMemory / BYTES_PER_TASK)));
     this.#lastPid = 1000 + options.random.stream("pid").below(8000);
+  }
+
+  /** Memory the guests believe in, as sysinfo and /proc/meminfo tell it. */
+  get memoryBytes(): number {
+    return Math.min(MEMORY_BYTES, this.maxMemory ?? MEMORY_BYTES);
   }
 
   /** Inode number of another piece of anonymous shared memory. */
@@ -205,7 +211,6 @@ export class Process {
   oomScoreAdjMin = 0;
   /** MEMBARRIER_CMD_REGISTER_* it has given. */
   membarriers = 0;
-  nice = 0;
   prctl: PrctlState = initialPrctl();
   readonly tasks = new Set<Task>();
   /** Its first thread where that is traced, also when it has ended and the tracer has not been told. */
@@ -342,6 +347,13 @@ export class Task {
   /** SCHED_* and the priority that belongs to it, as sched_setscheduler set them. */
   policy = 0;
   priority = 0;
+  nice = 0;
+  /** As ioprio_set keeps it. */
+  ioprio = 0;
+  /** SCHED_RESET_ON_FORK: what it makes has the default policy and no better nice value. */
+  resetOnFork = false;
+  /** SCHED_DEADLINE's parameters, ns; all 0 with other policies. */
+  deadline = { runtime: 0, deadline: 0, period: 0 };
   readonly signals = new TaskSignals();
   /** Of turns that are over, and when the one in progress began. */
   readonly usage = new Usage();

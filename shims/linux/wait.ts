@@ -15,8 +15,13 @@ export class WaitQueue {
   /** Lets up to `count` waits (all of them if omitted) try again; returns how many it reached. */
   wake(count: number = Number.POSITIVE_INFINITY): number {
     let woken = 0;
+    let taken = false;
     for (const wait of this.#waits) {
       if (woken >= count) break;
+      if (wait.exclusive !== undefined) {
+        if (taken) continue;
+        taken = wait.exclusive();
+      }
       woken++;
       wait.notify();
     }
@@ -35,6 +40,8 @@ export class WaitQueue {
 
 export interface WaitOptions {
   readonly queues: readonly WaitQueue[];
+  /** For those of whom one wake is for one alone: true when it has use for the wake, so that it goes to no other such. */
+  readonly exclusive?: (() => boolean) | undefined;
   /** The call's result, or undefined while it must go on waiting. May write guest memory; the task's space is active. */
   readonly attempt: () => number | undefined;
   /** Virtual monotonic time in ns at which `timeout` answers instead. */
@@ -58,6 +65,7 @@ export interface WaitOptions {
 
 export class Wait {
   readonly queues: readonly WaitQueue[];
+  readonly exclusive: (() => boolean) | undefined;
   readonly attempt: () => number | undefined;
   readonly deadline: number | undefined;
   readonly host: boolean;
@@ -70,6 +78,7 @@ export class Wait {
 
   constructor(options: WaitOptions) {
     this.queues = options.queues;
+    this.exclusive = options.exclusive;
     this.attempt = options.attempt;
     this.deadline = options.deadline;
     this.host = options.host ?? false;

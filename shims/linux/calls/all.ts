@@ -16,8 +16,10 @@ import { handleCalls } from "./handles.ts";
 import { idCalls } from "./ids.ts";
 import { inotifyCalls } from "./inotify.ts";
 import { ioctlCalls } from "./ioctl.ts";
+import { madviseCalls } from "./madvise.ts";
 import { memoryCalls } from "./memory.ts";
 import { memoryLockCalls } from "./memory-lock.ts";
+import { memorySealCalls } from "./memory-seal.ts";
 import { mountCalls } from "./mount.ts";
 import { mqueueCalls } from "./mqueue.ts";
 import { namespaceCalls } from "./namespaces.ts";
@@ -26,6 +28,7 @@ import { pathCalls } from "./path.ts";
 import { pidfdCalls } from "./pidfd.ts";
 import { pollCalls } from "./poll.ts";
 import { prctlCalls } from "./prctl.ts";
+import { priorityCalls } from "./priority.ts";
 import { processCalls } from "./process.ts";
 import { ptraceCalls } from "./ptrace.ts";
 import { remapCalls } from "./remap.ts";
@@ -65,7 +68,9 @@ const rows: readonly Row[] = [
   ...inotifyCalls,
   ...ioctlCalls,
   ...memoryCalls,
+  ...madviseCalls,
   ...memoryLockCalls,
+  ...memorySealCalls,
   ...mqueueCalls,
   ...namespaceCalls,
   ...openCalls,
@@ -74,6 +79,7 @@ const rows: readonly Row[] = [
   ...pidfdCalls,
   ...pollCalls,
   ...prctlCalls,
+  ...priorityCalls,
   ...processCalls,
   ...ptraceCalls,
   ...remapCalls,

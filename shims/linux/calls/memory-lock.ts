@@ -104,14 +104,15 @@ function mlockall(task: Task, flags: number): number {
   if (flags === 0 || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) !== 0 || flags === MCL_ONFAULT)
     return task.fail(Errno.EINVAL, "no such combination of flags");
   if (!mayLock(task)) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
-  const { locks, space } = task.process.mm;
+  const { mm } = task.process;
+  const { locks, space } = mm;
   const onFault = (flags & MCL_ONFAULT) !== 0;
   if ((flags & MCL_CURRENT) !== 0) {
     let total = 0;
     for (const { start, end } of space.regions()) total += end - start;
     if (total > limitOf(task) && !unlimited(task)) return task.fail(Errno.ENOMEM, "RLIMIT_MEMLOCK is reached");
   }
-  locks.future = (flags & MCL_FUTURE) === 0 ? "no" : onFault ? "on fault" : "yes";
+  mm.locksFuture = (flags & MCL_FUTURE) === 0 ? "no" : onFault ? "on fault" : "yes";
   if ((flags & MCL_CURRENT) === 0) return 0;
   for (const region of [...space.regions()]) {
     if (!canBeLocked(region)) continue;
@@ -122,7 +123,9 @@ function mlockall(task: Task, flags: number): number {
 }
 
 function munlockall(task: Task): number {
-  task.process.mm.locks.clear();
+  const { mm } = task.process;
+  mm.locks.clear();
+  mm.locksFuture = "no";
   return 0;
 }
 

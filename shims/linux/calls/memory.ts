@@ -15,7 +15,7 @@ import { pointsTo } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
 import { READ_IMPLIES_EXEC } from "../loader.ts";
 import { findFree, lowestFree, MMAP_MIN_ADDR, type Mm } from "../mm.ts";
-import { PAGE, pageDown, pageUp } from "../pages.ts";
+import { isAligned, PAGE, pageDown, pageUp } from "../pages.ts";
 import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -23,12 +23,13 @@ import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
 import { type OpenFile, PathOpen } from "../vfs/open-file.ts";
 import { lockNew, mayLock, mayLockMore } from "./memory-lock.ts";
+import { isSealed, sealed } from "./memory-seal.ts";
 
 /** The range of MAP_32BIT. */
 const LOW_START = 0x4000_0000;
 const LOW_END = 0x8000_0000;
-/** Flags MAP_SHARED_VALIDATE accepts on any file (LEGACY_MAP_MASK). */
-const LEGACY_FLAGS = 0x7fffff & ~MapFlag.MAP_SYNC & ~MapFlag.MAP_FIXED_NOREPLACE;
+/** Flags MAP_SHARED_VALIDATE accepts on any file (LEGACY_MAP_MASK), MAP_HUGE_* among them. */
+const LEGACY_FLAGS = 0x7c07_f9f3;
 const MAP_TYPE = 0xf;
 const PROT_VALID = Prot.PROT_READ | Prot.PROT_WRITE | Prot.PROT_EXEC | Prot.PROT_SEM;
 const PROT_GROWS = Prot.PROT_GROWSDOWN | Prot.PROT_GROWSUP;
@@ -102,6 +103,7 @@ function map(
   if (!anonymous) {
     file = process.files.get(fd);
     if (file === undefined || file instanceof PathOpen) return task.fail(Errno.EBADF, `descriptor ${fd} is not open`);
+    if ((flags & MapFlag.MAP_HUGETLB) !== 0) return task.fail(Errno.EINVAL, "no file of huge pages");
   } else if ((flags & MapFlag.MAP_HUGETLB) !== 0) {
     return task.fail(Errno.ENOMEM, "there are no huge pages");
   }
@@ -123,9 +125,10 @@ function map(
     start = choose(mm, hint, length, (flags & MapFlag.MAP_32BIT) !== 0 && task.abi.word === 8);
     if (start < 0) return task.fail(Errno.ENOMEM, "there is no free range that large");
   }
+  if (isSealed(mm, start, length)) return sealed(task);
   const locked = (flags & MapFlag.MAP_LOCKED) !== 0;
   if (locked && !mayLock(task)) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
-  if ((locked || mm.locks.future !== "no") && !mayLockMore(task, length))
+  if ((locked || mm.locksFuture !== "no") && !mayLockMore(task, length))
     return task.fail(Errno.EAGAIN, "RLIMIT_MEMLOCK is reached");
   if (overLimit(task, length)) return task.fail(Errno.ENOMEM, "RLIMIT_AS is reached");
   const grows = (flags & MapFlag.MAP_GROWSDOWN) !== 0;
@@ -137,7 +140,7 @@ function map(
   }
   forget(mm, start, length);
   space.map(start, length, effectiveProt(task, wanted), grows ? { ...options, grows } : options);
-  if (locked || mm.locks.future !== "no") lockNew(task, start, length, locked || mm.locks.future === "yes");
+  if (locked || mm.locksFuture !== "no") lockNew(task, start, length, locked || mm.locksFuture === "yes");
   return start;
 }
 
@@ -169,7 +172,7 @@ function fileOptions(task: Task, file: OpenFile, wanted: number, flags: number, 
   const type = flags & MAP_TYPE;
   const shared = type === MapFlag.MAP_SHARED || type === MapFlag.MAP_SHARED_VALIDATE;
   if (!shared && type !== MapFlag.MAP_PRIVATE) return task.fail(Errno.EINVAL, "neither MAP_SHARED nor MAP_PRIVATE");
-  const unknown = flags & ~(LEGACY_FLAGS | MapFlag.MAP_FIXED_NOREPLACE | MAP_TYPE);
+  const unknown = flags & ~(LEGACY_FLAGS | MAP_TYPE);
   if ((type === MapFlag.MAP_SHARED_VALIDATE && unknown !== 0) || (!shared && (flags & MapFlag.MAP_SYNC) !== 0)) {
     return task.fail(Errno.EOPNOTSUPP, `flags 0x${unknown.toString(16)} are not for this file`);
   }
@@ -178,23 +181,26 @@ function fileOptions(task: Task, file: OpenFile, wanted: number, flags: number, 
   if (!file.readable) return task.fail(Errno.EACCES, "the file is not open for reading");
   const { process, kernel } = task;
   const { inode } = file;
-  if (shared && inode instanceof FileInode && (inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0 && writes) {
+  const isSealedFile = inode instanceof FileInode && (inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0;
+  if (shared && isSealedFile && writes) {
     return task.fail(Errno.EPERM, "the file is sealed against writing");
   }
   const backing = kernel.vfs.backing(file, process.fs.root);
-  if (backing === "anonymous") return shared ? { backing: sharedPages(task, pageUp(offset + PAGE)), shared } : {};
+  if (backing === "anonymous" && !shared) return {};
+  const pages = backing === "anonymous" ? sharedPages(task, pageUp(offset + PAGE)) : backing;
   // mprotect must not make a shared mapping of a file writable that was not opened for writing.
-  if (shared && !file.writable) return { backing: process.mm.readOnly(backing), offset, shared };
-  return { backing, offset, shared };
+  const isReadOnly = shared && (!file.writable || isSealedFile);
+  return { backing: isReadOnly ? process.mm.readOnly(pages) : pages, offset, shared };
 }
 
 function munmap(task: Task, start: number, given: number): number {
-  const { space } = task.process;
+  const { mm, space } = task.process;
   const length = pageUp(given);
-  if (start % PAGE !== 0 || length === 0 || start > space.end || length > space.end - start) {
+  if (!isAligned(start) || length === 0 || start > space.end || length > space.end - start) {
     return task.fail(Errno.EINVAL, "no page range of user space");
   }
-  unmap(task.process.mm, start, length);
+  if (isSealed(mm, start, length)) return sealed(task);
+  unmap(mm, start, length);
   return 0;
 }
 
@@ -215,7 +221,7 @@ function mprotect(task: Task, given: number, length: number, wanted: number): nu
   const { space } = mm;
   if ((wanted & PROT_GROWS) === PROT_GROWS)
     return task.fail(Errno.EINVAL, "PROT_GROWSDOWN and PROT_GROWSUP exclude each other");
-  if (given % PAGE !== 0) return task.fail(Errno.EINVAL, "the address is no multiple of the page size");
+  if (!isAligned(given)) return task.fail(Errno.EINVAL, "the address is no multiple of the page size");
   if (length === 0) return 0;
   const end = given + pageUp(length);
   if (end > 2 ** (8 * task.abi.word) || end > space.end) return task.fail(Errno.ENOMEM, "it ends beyond user space");
@@ -228,6 +234,7 @@ function mprotect(task: Task, given: number, length: number, wanted: number): nu
       return task.fail(Errno.EINVAL, "the mapping does not grow that way");
     start = region.start;
   }
+  if (isSealed(mm, start, end - start)) return sealed(task);
   if ((wanted & PROT_WRITE) !== 0 && mm.hasReadOnly) {
     for (const region of space.regions(start)) {
       if (region.start >= end) break;
@@ -255,13 +262,14 @@ function brk(task: Task, wanted: number): number {
   const old = pageUp(mm.brk);
   const next = pageUp(wanted);
   if (next > space.end) return mm.brk;
+  if (next < old && isSealed(mm, next, old - next)) return mm.brk;
   if (next < old) unmap(mm, next, old - next);
   else if (next > old) {
     // One page is kept free behind the heap, as the stack guard of what lies above.
     if (!space.isFree(old, next - old + PAGE) || overLimit(task, next - old)) return mm.brk;
-    if (mm.locks.future !== "no" && !mayLockMore(task, next - old)) return mm.brk;
+    if (mm.locksFuture !== "no" && !mayLockMore(task, next - old)) return mm.brk;
     space.map(old, next - old, effectiveProt(task, PROT_READ | PROT_WRITE), { backing: mm.heap });
-    if (mm.locks.future !== "no") lockNew(task, old, next - old, mm.locks.future === "yes");
+    if (mm.locksFuture !== "no") lockNew(task, old, next - old, mm.locksFuture === "yes");
   }
   mm.brk = wanted;
   return mm.brk;

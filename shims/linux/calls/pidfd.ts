@@ -142,7 +142,7 @@ function kcmp(task: Task, first: number, second: number, type: number, one: numb
 }
 
 /** `struct iovec` arrays of process_vm_readv: at most UIO_MAXIOV. */
-function vectors(task: Task, at: number, count: number): { start: number; length: number }[] | number {
+export function vectors(task: Task, at: number, count: number): { start: number; length: number }[] | number {
   if (count < 0 || count > UIO_MAXIOV) return task.fail(Errno.EINVAL, `at most ${UIO_MAXIOV} pieces`);
   const { memory, abi } = task;
   const pieces: { start: number; length: number }[] = [];

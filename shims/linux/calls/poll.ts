@@ -115,10 +115,14 @@ function spanAt(task: Task, address: number, layout: TimeLayout): number | undef
   return tv_sec * BILLION + tv_nsec;
 }
 
+const STICKY_TIMEOUTS = 0x0400_0000;
+/** personality's STICKY_TIMEOUTS: what is left of a timeout is not told. */
+const keepsTimeouts = (task: Task): boolean => (task.process.personality & STICKY_TIMEOUTS) !== 0;
+
 /** ppoll and pselect6 tell how much time is left. */
 function leftWriter(task: Task, address: number, layout: TimeLayout): (left: number) => void {
   return (left) => {
-    if (address === 0) return;
+    if (address === 0 || keepsTimeouts(task)) return;
     const value = { tv_sec: Math.floor(left / BILLION), tv_nsec: Math.floor(left % BILLION) };
     layout.write(task.memory, address, value, task.abi);
   };
@@ -240,7 +244,7 @@ const select = fileCall((task, count, reads, writes, excepts, time) => {
     timeout = tv_sec * BILLION + tv_usec * 1000;
   }
   return selectOn(task, count, [reads, writes, excepts], timeout, (left) => {
-    if (time === 0) return;
+    if (time === 0 || keepsTimeouts(task)) return;
     const value = { tv_sec: Math.floor(left / BILLION), tv_usec: Math.floor((left % BILLION) / 1000) };
     timeval.write(task.memory, time, value, task.abi);
   });

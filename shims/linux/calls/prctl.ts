@@ -3,7 +3,6 @@ import { Errno } from "../errno.ts";
 import { type Kind, word } from "../kinds.ts";
 import { Prctl, prctlOption } from "../kinds-flags.ts";
 import { quoteBytes } from "../kinds-memory.ts";
-import { DEFAULT_SLACK_NS } from "../prctl-state.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { setUserDispatch } from "../user-dispatch.ts";
@@ -70,7 +69,7 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
     case Prctl.PR_SET_TSC:
       return a === PR_TSC_ENABLE ? 0 : invalid("the time-stamp counter is always readable");
     case Prctl.PR_SET_TIMERSLACK:
-      state.timerSlack = a <= 0 || a >= 2 ** 63 ? DEFAULT_SLACK_NS : a;
+      state.timerSlack = a <= 0 || a >= 2 ** 63 ? state.defaultSlack : a;
       return 0;
     case Prctl.PR_GET_TIMERSLACK:
       return Math.min(state.timerSlack, 0x7fff_ffff);

@@ -1,10 +1,10 @@
-/** Processes: exec and exit, limits, personality, priorities. */
+/** Processes: exec and exit, limits, personality. */
 import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { exec } from "../exec.ts";
 import { exitProcess, exitTask } from "../exit.ts";
 import { dirfd, int, type Kind, pid, uintHex } from "../kinds.ts";
-import { priorityWhich, resource } from "../kinds-flags.ts";
+import { resource } from "../kinds-flags.ts";
 import { environment, path, stringList } from "../kinds-memory.ts";
 import { type Limit, Resource } from "../limits.ts";
 import { type Field, shownAs, struct, structIn, structOut, u64, ulong } from "../structs.ts";
@@ -132,6 +132,7 @@ function setLimit(task: Task, process: Process, which: number, soft: number, har
     return task.fail(Errno.EPERM, "only root raises a hard limit");
   limit.soft = soft;
   limit.hard = hard;
+  if (which === Resource.RLIMIT_CPU) process.signals.timers.limitCpu(process);
   if (which === Resource.RLIMIT_STACK) process.space.stackLimit = Math.min(soft, process.space.end);
   return 0;
 }
@@ -171,55 +172,6 @@ function personality(task: Task, persona: number): number {
   return old;
 }
 
-const PRIO_PROCESS = 0;
-const PRIO_PGRP = 1;
-const PRIO_USER = 2;
-
-function priorityTargets(task: Task, which: number, who: number): Process[] {
-  const { process, kernel } = task;
-  const all = [...kernel.processes.values()].filter((p) => !p.ended);
-  if (which === PRIO_PROCESS) {
-    const target = who === 0 ? process : kernel.tasks.get(who)?.process;
-    return target === undefined ? [] : [target];
-  }
-  if (which === PRIO_PGRP) return all.filter((p) => p.pgid === (who === 0 ? process.pgid : who));
-  return all.filter((p) => p.cred.ruid === (who === 0 ? process.cred.ruid : who));
-}
-
-/** The system call answers 20 - nice, so that it is never negative. */
-function getpriority(task: Task, which: number, who: number): number {
-  if (which < PRIO_PROCESS || which > PRIO_USER) return task.fail(Errno.EINVAL, "no PRIO_*");
-  const targets = priorityTargets(task, which, who);
-  if (targets.length === 0) return task.fail(Errno.ESRCH, "nobody is meant");
-  return 20 - Math.min(...targets.map((p) => p.nice));
-}
-
-function setpriority(task: Task, which: number, who: number, given: number): number {
-  if (which < PRIO_PROCESS || which > PRIO_USER) return task.fail(Errno.EINVAL, "no PRIO_*");
-  const nice = Math.max(-20, Math.min(19, given));
-  const targets = priorityTargets(task, which, who);
-  if (targets.length === 0) return task.fail(Errno.ESRCH, "nobody is meant");
-  let result = 0;
-  for (const target of targets) {
-    const own = task.process.cred;
-    if (!own.capable(Cap.CAP_SYS_NICE) && target.cred.ruid !== own.ruid && target.cred.euid !== own.euid) {
-      result = task.fail(Errno.EPERM, "another user's process");
-    } else if (nice < target.nice && !own.capable(Cap.CAP_SYS_NICE)) {
-      result = task.fail(Errno.EACCES, "only root lowers a nice value");
-    } else target.nice = nice;
-  }
-  return result;
-}
-
-function nice(task: Task, increment: number): number {
-  const { process } = task;
-  const wanted = Math.max(-20, Math.min(19, process.nice + Math.max(-40, Math.min(40, increment))));
-  if (increment < 0 && !process.cred.capable(Cap.CAP_SYS_NICE))
-    return task.fail(Errno.EPERM, "only root lowers a nice value");
-  process.nice = wanted;
-  return 0;
-}
-
 const limitOut = (of: Field<{ rlim_cur: number; rlim_max: number }>): Kind => structOut(of);
 const family = "process";
 const execKinds = [path, stringList, environment] as const;
@@ -237,21 +189,15 @@ export const processCalls: readonly Row[] = [
   row("ugetrlimit", { i386: 191 }, [resource, limitOut(rlimit)], getrlimit(INFINITY_32), { family }),
   row("setrlimit", { x86_64: 160, i386: 75 }, [resource, structIn(rlimit)], setrlimit, {
     family,
-    support: "CPU, FSIZE, RTTIME are kept and not enforced",
+    support: "RSS, LOCKS and RTTIME are kept and not enforced",
   }),
   row("prlimit64", { x86_64: 302, i386: 340 }, [pid, resource, structIn(rlimit64), limitOut(rlimit64)], prlimit64, {
     family,
-    support: "CPU, FSIZE, RTTIME are kept and not enforced",
+    support: "RSS, LOCKS and RTTIME are kept and not enforced",
   }),
   row("personality", { x86_64: 135, i386: 136 }, [uintHex], personality, {
     family,
-    support: "READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, UNAME26 and PER_LINUX32 count",
+    support: "READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, STICKY_TIMEOUTS, UNAME26 and PER_LINUX32 count",
     returns: uintHex,
   }),
-  row("getpriority", { x86_64: 140, i386: 96 }, [priorityWhich, int], getpriority, { family }),
-  row("setpriority", { x86_64: 141, i386: 97 }, [priorityWhich, int, int], setpriority, {
-    family,
-    support: "kept; turns do not depend on it",
-  }),
-  row("nice", { i386: 34 }, [int], nice, { family, support: "kept; turns do not depend on it" }),
 ];

@@ -21,7 +21,6 @@ const GRND_INSECURE = 4;
 const CHUNK = 65536;
 /** A call gives at most this many (MAX_RW_COUNT of the 32-bit kind). */
 const MAX_BYTES = 0x7fff_f000;
-const MEMORY_BYTES = 8 * 2 ** 30;
 const HOST_NAME_MAX = 64;
 
 const utsname = struct(
@@ -107,7 +106,7 @@ function setName(field: "hostname" | "domainname"): (task: Task, name: number, l
 function sysinfo(task: Task, to: number): number {
   const { kernel, memory, abi, process } = task;
   const unit = abi.word === 8 ? 1 : 4096;
-  const total = Math.min(MEMORY_BYTES, kernel.maxMemory ?? MEMORY_BYTES);
+  const total = kernel.memoryBytes;
   const used = process.space.residentBytes;
   const value = {
     uptime: Math.floor(kernel.clock.now() / 1e9),

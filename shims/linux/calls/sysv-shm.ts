@@ -26,6 +26,8 @@ const SHM_STAT_ANY = 15;
 const SHM_DEST = 0o1000;
 const SHM_LOCKED = 0o2000;
 const MAX_LONG = 2 ** 63;
+/** SHMMAX and SHMALL of 64-bit: no number can have it. */
+const SHM_LIMIT = 2n ** 64n - 1n - 2n ** 24n;
 
 export const shmget = fileCall((task, key, bytes, given) => {
   const { sharedMemory } = task.kernel.ipc;
@@ -122,18 +124,22 @@ export const shmctl = fileCall((task, id, command, at) => {
   sharedMemory.sweep();
   switch (command) {
     case IPC_INFO: {
-      const most = abi.word === 8 ? 2 ** 64 - 2 ** 24 : 0x7fff_ffff;
-      const all = abi.word === 8 ? 2 ** 64 - 2 ** 24 : 0xff00_0000;
+      const most = 0x7fff_ffff;
+      const all = 0xfeff_ffff;
       const unused = { unused1: 0, unused2: 0, unused3: 0, unused4: 0 };
       const shmmni = kernel.settings.get("kernel.shmmni");
       const value = { shmmax: most, shmmin: 1, shmmni, shmseg: shmmni, shmall: all, ...unused };
       shminfo.write(memory, at, value, abi);
+      if (abi.word === 8) for (const field of [0, 4]) memory.setU64(at + 8 * field, SHM_LIMIT);
       return table.highest;
     }
     case SHM_INFO: {
-      let total = 0;
-      for (const segment of table.values()) total += pageUp(segment.size) / PAGE;
-      const value = { shm_tot: total, shm_rss: 0, shm_swp: 0, swap_attempts: 0, swap_successes: 0 };
+      let [total, resident] = [0, 0];
+      for (const segment of table.values()) {
+        total += pageUp(segment.size) / PAGE;
+        resident += segment.pages.frameCount;
+      }
+      const value = { shm_tot: total, shm_rss: resident, shm_swp: 0, swap_attempts: 0, swap_successes: 0 };
       shmUse.write(memory, at, { used_ids: table.size, ...value }, abi);
       return table.highest;
     }

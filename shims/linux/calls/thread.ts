@@ -3,6 +3,7 @@ import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { int, pid, pointer, size, uintHex } from "../kinds.ts";
 import { schedPolicy } from "../kinds-flags.ts";
+import { Resource } from "../limits.ts";
 import { i32, struct, structIn, structOut, timespec, timespec64, u32, u64, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -11,7 +12,10 @@ const SCHED_OTHER = 0;
 const SCHED_FIFO = 1;
 const SCHED_RR = 2;
 const RESET_ON_FORK = 0x4000_0000;
-const POLICIES = [SCHED_OTHER, SCHED_FIFO, SCHED_RR, 3, 5];
+const SCHED_BATCH = 3;
+const SCHED_IDLE = 5;
+const SCHED_DEADLINE = 6;
+const POLICIES = [SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, SCHED_DEADLINE];
 const PRIORITY_POLICIES = [SCHED_OTHER, SCHED_FIFO, SCHED_RR, 3, 5, 6, 7];
 const MAX_PRIORITY = 99;
 /** SCHED_OTHER's slice as sched_rr_get_interval tells it, and RR_TIMESLICE. */
@@ -22,14 +26,28 @@ const MEMBARRIER_COMMANDS = 0x3ff;
 const PRIVATE_EXPEDITED = { 8: 16, 32: 64, 128: 256 } as const;
 
 const schedParam = struct({ sched_priority: i32 });
-const schedAttr = struct({ size: u32, sched_policy: u32, sched_flags: u64, sched_nice: i32, sched_priority: u32 }, [
-  "size",
-  "sched_policy",
-]);
+const schedAttr = struct(
+  {
+    size: u32,
+    sched_policy: u32,
+    sched_flags: u64,
+    sched_nice: i32,
+    sched_priority: u32,
+    sched_runtime: u64,
+    sched_deadline: u64,
+    sched_period: u64,
+  },
+  ["size", "sched_policy"],
+);
 /** SCHED_ATTR_SIZE_VER0, and the size with the utilization clamps. */
 const SCHED_ATTR_BYTES = 48;
 const SCHED_ATTR_LARGEST = 56;
 const SCHED_FLAGS = 0x7f;
+const SCHED_FLAG_RESET_ON_FORK = 1;
+/** Below this the deadline scheduler cannot tell times (DL_SCALE), and the longest period (kernel.sched_deadline_period_max_us). */
+const DL_SHORTEST_NS = 1024;
+const DL_SHORTEST_PERIOD_NS = 100_000;
+const DL_LONGEST_PERIOD_NS = 2 ** 22 * 1000;
 
 function targetOf(task: Task, pid: number): Task | undefined {
   return pid === 0 ? task : task.kernel.tasks.get(pid);
@@ -68,7 +86,8 @@ function setAffinity(task: Task, pid: number, length: number, mask: number): num
 function getScheduler(task: Task, pid: number): number {
   if (pid < 0) return task.fail(Errno.EINVAL, "a negative thread id");
   const target = targetOf(task, pid);
-  return target === undefined ? nobody(task, pid) : target.policy;
+  if (target === undefined) return nobody(task, pid);
+  return target.policy | (target.resetOnFork ? RESET_ON_FORK : 0);
 }
 
 function getParam(task: Task, pid: number, to: number): number {
@@ -84,23 +103,51 @@ function change(task: Task, pid: number, policy: number | undefined, from: numbe
   const { sched_priority } = schedParam.read(task.memory, from, task.abi);
   const target = targetOf(task, pid);
   if (target === undefined) return nobody(task, pid);
-  return setPolicy(task, target, policy ?? target.policy, sched_priority);
+  if (policy !== undefined) return setPolicy(task, target, policy, sched_priority);
+  const kept = target.policy | (target.resetOnFork ? RESET_ON_FORK : 0);
+  return setPolicy(task, target, kept, sched_priority);
 }
 
-function setPolicy(task: Task, target: Task, policy: number, sched_priority: number): number {
+/** Why a change needs CAP_SYS_NICE; undefined where it does not (user_check_sched_setscheduler). */
+function privilegeFor(task: Task, target: Task, policy: number, priority: number, resets: boolean): string | undefined {
+  const { limits, cred } = target.process;
+  if (policy === SCHED_FIFO || policy === SCHED_RR) {
+    const limit = limits.soft(Resource.RLIMIT_RTPRIO);
+    const isNew = policy !== target.policy && limit === 0;
+    if (isNew || (priority > target.priority && priority > limit))
+      return "real-time policies are for privileged processes";
+  }
+  if (policy === SCHED_DEADLINE) return "SCHED_DEADLINE is for privileged processes";
+  if (target.policy === SCHED_IDLE && policy !== SCHED_IDLE && 20 - target.nice > limits.soft(Resource.RLIMIT_NICE))
+    return "SCHED_IDLE stays";
+  const { euid } = task.process.cred;
+  if (euid !== cred.euid && euid !== cred.ruid) return "another user's thread";
+  return target.resetOnFork && !resets ? "SCHED_RESET_ON_FORK stays" : undefined;
+}
+
+function setPolicy(
+  task: Task,
+  target: Task,
+  policy: number,
+  sched_priority: number,
+  deadline?: Task["deadline"],
+): number {
   const wanted = policy & ~RESET_ON_FORK;
-  if (!POLICIES.includes(wanted)) return task.fail(Errno.EINVAL, `there is no policy ${wanted}`);
+  if (!POLICIES.includes(wanted) || (wanted === SCHED_DEADLINE && deadline === undefined))
+    return task.fail(Errno.EINVAL, `there is no policy ${wanted}, or not with these parameters`);
   const realtime = wanted === SCHED_FIFO || wanted === SCHED_RR;
   if (realtime ? sched_priority < 1 || sched_priority > MAX_PRIORITY : sched_priority !== 0) {
     return task.fail(Errno.EINVAL, `priority ${sched_priority} does not go with the policy`);
   }
-  const own = task.process.cred;
-  if (realtime && !own.capable(Cap.CAP_SYS_NICE))
-    return task.fail(Errno.EPERM, "real-time policies are for privileged processes");
-  if (!own.capable(Cap.CAP_SYS_NICE) && target.process.cred.euid !== own.euid)
-    return task.fail(Errno.EPERM, "another user's thread");
+  const resets = (policy & RESET_ON_FORK) !== 0;
+  const privilege = task.process.cred.capable(Cap.CAP_SYS_NICE)
+    ? undefined
+    : privilegeFor(task, target, wanted, sched_priority, resets);
+  if (privilege !== undefined) return task.fail(Errno.EPERM, privilege);
+  target.resetOnFork = resets;
   target.policy = wanted;
   target.priority = sched_priority;
+  target.deadline = deadline ?? { runtime: 0, deadline: 0, period: 0 };
   return 0;
 }
 
@@ -116,16 +163,32 @@ function getAttr(task: Task, pid: number, to: number, length: number, flags: num
   const target = targetOf(task, pid);
   if (target === undefined) return nobody(task, pid);
   const { memory, abi } = task;
-  memory.fill(to, SCHED_ATTR_BYTES, 0);
   const value = {
     size: SCHED_ATTR_BYTES,
     sched_policy: target.policy,
-    sched_flags: 0,
-    sched_nice: target.process.nice,
+    sched_flags: target.resetOnFork ? SCHED_FLAG_RESET_ON_FORK : 0,
+    sched_nice: target.priority > 0 || target.policy === SCHED_DEADLINE ? 0 : target.nice,
     sched_priority: target.priority,
+    sched_runtime: target.deadline.runtime,
+    sched_deadline: target.deadline.deadline,
+    sched_period: target.deadline.period,
   };
   schedAttr.write(memory, to, value, abi);
   return 0;
+}
+
+/** SCHED_DEADLINE's parameters; undefined where they are none (__checkparam_dl). */
+function deadlineOf(attr: {
+  sched_runtime: number;
+  sched_deadline: number;
+  sched_period: number;
+}): Task["deadline"] | undefined {
+  const { sched_runtime: runtime, sched_deadline: deadline } = attr;
+  if (deadline === 0 || deadline >= 2 ** 63 || attr.sched_period >= 2 ** 63) return undefined;
+  const period = attr.sched_period || deadline;
+  if (runtime < DL_SHORTEST_NS || runtime > deadline || deadline > period) return undefined;
+  if (period < DL_SHORTEST_PERIOD_NS || period > DL_LONGEST_PERIOD_NS) return undefined;
+  return { runtime, deadline, period };
 }
 
 /** sched_setattr: the struct in the size the caller knows (sched_copy_attr). */
@@ -148,13 +211,14 @@ function setAttr(task: Task, pid: number, from: number, given: number): number {
     return task.fail(Errno.EINVAL, "no policy, or unknown flags");
   const target = targetOf(task, pid);
   if (target === undefined) return nobody(task, pid);
-  const result = setPolicy(task, target, sched_policy, sched_priority | 0);
-  if (result === 0 && (sched_policy === SCHED_OTHER || sched_policy === 3)) {
+  const policy = sched_policy | ((sched_flags & SCHED_FLAG_RESET_ON_FORK) === 0 ? 0 : RESET_ON_FORK);
+  const result = setPolicy(task, target, policy, sched_priority | 0, deadlineOf(attr));
+  if (result === 0 && (sched_policy === SCHED_OTHER || sched_policy === SCHED_BATCH)) {
     const nice = Math.max(-20, Math.min(19, sched_nice));
-    if (nice < target.process.nice && !task.process.cred.capable(Cap.CAP_SYS_NICE)) {
+    if (nice < target.nice && !task.process.cred.capable(Cap.CAP_SYS_NICE)) {
       return task.fail(Errno.EPERM, "only root lowers a nice value");
     }
-    target.process.nice = nice;
+    target.nice = nice;
   }
   return result;
 }
@@ -230,7 +294,7 @@ export const threadCalls: readonly Row[] = [
   row("sched_getattr", { x86_64: 315, i386: 352 }, [pid, structOut(schedAttr), size, uintHex], getAttr, { family }),
   row("sched_setattr", { x86_64: 314, i386: 351 }, [pid, structIn(schedAttr), uintHex], setAttr, {
     family,
-    support: `${kept}; SCHED_DEADLINE answers EINVAL`,
+    support: kept,
   }),
   row("sched_get_priority_max", { x86_64: 146, i386: 159 }, [schedPolicy], priorityRange(MAX_PRIORITY), { family }),
   row("sched_get_priority_min", { x86_64: 147, i386: 160 }, [schedPolicy], priorityRange(1), { family }),

@@ -1,4 +1,5 @@
 /** alarm, setitimer, getitimer, and POSIX timers (kernel/time/itimer.c, posix-timers.c). */
+
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { choice, int, type Kind, uint } from "../kinds.ts";
@@ -137,7 +138,7 @@ function sourceOf(task: Task, clock: number): TimeSource | number {
       return { kind: "thread", task };
     case ClockId.CLOCK_REALTIME_ALARM:
     case ClockId.CLOCK_BOOTTIME_ALARM:
-      return task.fail(Errno.EPERM, "waking the machine needs CAP_WAKE_ALARM");
+      return task.fail(Errno.EOPNOTSUPP, "there is no clock that could wake the machine");
     case ClockId.CLOCK_MONOTONIC_RAW:
     case ClockId.CLOCK_REALTIME_COARSE:
     case ClockId.CLOCK_MONOTONIC_COARSE:
@@ -245,7 +246,7 @@ export const timerCalls: readonly Row[] = [
   row("timer_create", { x86_64: 222, i386: 259 }, [clockId, sigevent, valueOut(i32)], timerCreate, {
     ...o,
     support:
-      "CLOCK_REALTIME_ALARM and CLOCK_BOOTTIME_ALARM answer EPERM; of other processes' CPU clocks none has timers",
+      "CLOCK_REALTIME_ALARM and CLOCK_BOOTTIME_ALARM answer EOPNOTSUPP; of other processes' CPU clocks none has timers",
   }),
   row(
     "timer_settime",

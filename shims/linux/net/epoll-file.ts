@@ -67,7 +67,8 @@ class Item {
 
   #listen(queue: WaitQueue | undefined, kinds: number): void {
     if (queue === undefined) return;
-    const listener = new Wait({ queues: [queue], attempt: () => undefined });
+    const exclusive = this.events & EPOLLEXCLUSIVE ? () => this.#epoll.isAwaited : undefined;
+    const listener = new Wait({ queues: [queue], attempt: () => undefined, exclusive });
     listener.begin(() => this.#woken(kinds));
     this.#listeners.push(listener);
   }
@@ -98,6 +99,11 @@ export class EpollFile extends OpenFile {
   readonly #ready = new Set<Item>();
   readonly #queue = new WaitQueue();
   #onHost = 0;
+
+  /** Somebody waits for its events. */
+  get isAwaited(): boolean {
+    return this.#queue.size > 0;
+  }
 
   constructor(entry: Entry) {
     super(entry, O_RDWR);

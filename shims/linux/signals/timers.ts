@@ -1,5 +1,6 @@
 /** Interval timers (setitimer) and POSIX timers (timer_create) over the run's clock. */
 import type { Clock } from "../clock.ts";
+import { Resource } from "../limits.ts";
 import type { Process, Task } from "../task.ts";
 import { SiCode, Signal } from "./numbers.ts";
 import type { QueuedTimer } from "./pending.ts";
@@ -31,6 +32,10 @@ function sourceTime(armed: Pick<Armed, "process" | "source">, clock: Clock): num
       return armed.source.task.usedCpu;
   }
 }
+
+/** A tick (CONFIG_HZ=250). */
+const TICK_NS = 4_000_000;
+const ANY = Number.POSITIVE_INFINITY;
 
 /** All timers of a run that are running. */
 export class TimerList {
@@ -149,6 +154,43 @@ export class IntervalTimer implements Armed {
   }
 }
 
+/** RLIMIT_CPU: SIGXCPU once a second from the soft limit on, which rises with it, and SIGKILL at the hard one. */
+export class CpuLimit implements Armed {
+  readonly process: Process;
+  readonly source = { kind: "process" } as const;
+  expires = 0;
+
+  constructor(process: Process) {
+    this.process = process;
+  }
+
+  /** Looks at the limit as it is now. */
+  update(): void {
+    const { timers } = this.process.kernel.signals.state;
+    timers.disarm(this);
+    const limit = this.process.limits.get(Resource.RLIMIT_CPU);
+    const seconds = Math.min(limit?.soft ?? ANY, limit?.hard ?? ANY);
+    if (seconds === ANY || this.process.ended) return;
+    // Linux looks at it with every tick.
+    this.expires = Math.max(Math.max(1, seconds) * 1e9, this.process.usedCpu + TICK_NS);
+    timers.arm(this);
+  }
+
+  fire(): void {
+    const { process } = this;
+    const limit = process.limits.get(Resource.RLIMIT_CPU);
+    if (limit === undefined || process.ended) return;
+    const used = process.usedCpu / 1e9;
+    if (used >= Math.max(1, limit.hard)) {
+      sendToProcess(process, SigInfo.sent(Signal.SIGKILL, SiCode.SI_KERNEL, 0, 0));
+      return;
+    }
+    limit.soft = Math.floor(used) + 1;
+    sendToProcess(process, SigInfo.sent(Signal.SIGXCPU, SiCode.SI_KERNEL, 0, 0));
+    this.update();
+  }
+}
+
 /** What happens when a POSIX timer expires. */
 export interface Notification {
   readonly kind: "signal" | "none";
@@ -260,6 +302,8 @@ export class ProcessTimers {
   real: IntervalTimer | undefined;
   virtual: IntervalTimer | undefined;
   profile: IntervalTimer | undefined;
+  /** Where RLIMIT_CPU was ever set. */
+  cpuLimit: CpuLimit | undefined;
   readonly posix = new Map<number, PosixTimer>();
   #lastId = -1;
 
@@ -276,6 +320,12 @@ export class ProcessTimers {
         this.profile ??= new IntervalTimer(process, { kind: "process" }, Signal.SIGPROF);
         return this.profile;
     }
+  }
+
+  /** RLIMIT_CPU may be another than before. */
+  limitCpu(process: Process): void {
+    this.cpuLimit ??= new CpuLimit(process);
+    this.cpuLimit.update();
   }
 
   /** The next free number for timer_create. */
@@ -295,5 +345,6 @@ export class ProcessTimers {
   stop(): void {
     this.execed();
     for (const timer of [this.real, this.virtual, this.profile]) timer?.set({ value: 0, interval: 0 });
+    this.cpuLimit?.update();
   }
 }

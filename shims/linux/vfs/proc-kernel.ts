@@ -8,9 +8,6 @@ import { KERNEL_RELEASE, KERNEL_VERSION, sysctl } from "./sysctl.ts";
 import { sysvipc } from "./sysvipc-text.ts";
 import type { Vfs } from "./vfs.ts";
 
-/** Memory the guest believes in. */
-const MEMORY_KIB = 4 * 1024 * 1024;
-
 /** The root directory of /proc for one run. */
 export function procRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
   const fs = vfs.newFileSystem("proc", PROC_SUPER_MAGIC);
@@ -42,7 +39,7 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["devices", text(() => "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")],
     ["filesystems", text(() => "nodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\n\text4\n")],
     ["loadavg", text(() => `0.00 0.00 0.00 1/${kernel.tasks.size} ${Math.max(0, ...kernel.tasks.keys())}\n`)],
-    ["meminfo", text(memInfo)],
+    ["meminfo", text(() => memInfo(kernel))],
     ["net", new TextLinkOf(fs, () => "self/net")],
     ["sysvipc", fixedDirectory(fs, sysvipc(kernel, text))],
     ["mounts", text(() => mountsText(vfs, current()?.process.fs.root ?? vfs.root))],
@@ -54,11 +51,12 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
   ]);
 }
 
-function memInfo(): string {
+function memInfo(kernel: Kernel): string {
+  const total = Math.floor(kernel.memoryBytes / 1024);
   const line = (name: string, kib: number) => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`;
-  const free = MEMORY_KIB - 512 * 1024;
+  const free = Math.floor((total * 7) / 8);
   return [
-    line("MemTotal", MEMORY_KIB),
+    line("MemTotal", total),
     line("MemFree", free),
     line("MemAvailable", free),
     line("Buffers", 0),
@@ -69,7 +67,7 @@ function memInfo(): string {
     line("Dirty", 0),
     line("Mapped", 0),
     line("Shmem", 0),
-    line("CommitLimit", MEMORY_KIB / 2),
+    line("CommitLimit", total / 2),
     line("Committed_AS", 0),
     `${"HugePages_Total:".padEnd(16)}${"0".padStart(8)}\n`,
     line("Hugepagesize", 2048),

@@ -121,10 +121,7 @@ export class ProcessDirectories {
       ["net", this.#net],
       ["children", text(() => childrenText(process, task()))],
       ["clear_refs", text(() => "", 0o200, clearRefs)],
-      [
-        "maps",
-        text(() => mapsText(process.mm.space) + (process.abi.word === 8 && !process.ended ? VSYSCALL_LINE : "")),
-      ],
+      ["maps", text(() => mapsText(process.mm) + (process.abi.word === 8 && !process.ended ? VSYSCALL_LINE : ""))],
       [
         "mountinfo",
         living(

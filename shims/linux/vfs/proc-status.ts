@@ -20,7 +20,8 @@ function state(process: Process, task: Task | undefined): keyof typeof STATES {
   if (task?.tracee?.stop !== undefined) return "t";
   if (process.status) return "Z";
   if (task?.wait?.pause) return "T";
-  return task?.wait ? "S" : "R";
+  // Woken and not yet in the CPU is as good as running.
+  return task?.wait && !task.queued ? "S" : "R";
 }
 
 /** Signals that are ignored, and signals that have a handler. */
@@ -57,8 +58,9 @@ export function statText(process: Process, task: Task | undefined): string {
   // utime, stime, cutime, cstime, priority, nice, num_threads, itrealvalue, starttime
   const waited = process.childrenUsage;
   fields.push(ticks(user), ticks(system), ticks(waited.user), ticks(waited.system));
+  const nice = task?.nice ?? 0;
   const realtime = (task?.priority ?? 0) > 0;
-  fields.push(realtime ? -1 - (task?.priority ?? 0) : 20 + process.nice, process.nice, process.tasks.size, 0);
+  fields.push(realtime ? -1 - (task?.priority ?? 0) : 20 + nice, nice, process.tasks.size, 0);
   fields.push(ticks(process.startTime));
   // vsize, rss, rsslim, startcode, endcode, startstack, kstkesp, kstkeip
   fields.push(sizePages(mm.space) * 4096, residentPages(mm.space), limitText(process.limits.soft(Resource.RLIMIT_RSS)));

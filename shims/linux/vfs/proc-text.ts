@@ -7,10 +7,22 @@ import { isBelow, pathOf } from "./walk.ts";
 const [PROT_READ, PROT_WRITE, PROT_EXEC] = [1, 2, 4];
 
 /** /proc/pid/maps (fs/proc/task_mmu.c): the name starts in column 73 (49 for a 32-bit kernel's pointers: not here). */
-export function mapsText(space: AddressSpace): string {
+export function mapsText(mm: Mm): string {
   let text = "";
-  for (const region of space.regions()) text += mapLine(region);
+  for (const region of mappings(mm)) text += mapLine(region);
   return text;
+}
+
+/** What is mapped, as Linux has it in its list: what is locked or sealed is a mapping of its own. */
+function* mappings({ space, locks, seals }: Mm): Generator<Region> {
+  for (const region of space.regions()) {
+    let { start } = region;
+    const edges = [...locks.edges(start, region.end), ...seals.edges(start, region.end)].sort((a, b) => a - b);
+    for (const end of [...edges, region.end]) {
+      if (end > start) yield { ...region, start, end, offset: region.offset + start - region.start };
+      start = end;
+    }
+  }
 }
 
 function mapLine({ start, end, prot, shared, backing, offset }: Region): string {
@@ -24,9 +36,10 @@ function mapLine({ start, end, prot, shared, backing, offset }: Region): string 
 }
 
 /** /proc/pid/smaps: what of each mapping is there, counted page by page. */
-export function smapsText({ space, locks }: Mm): string {
+export function smapsText(mm: Mm): string {
+  const { space, locks } = mm;
   let text = "";
-  for (const region of space.regions()) {
+  for (const region of mappings(mm)) {
     const { start, end, prot, shared } = region;
     let resident = 0;
     for (let at = start; at < end; at += 4096) if (space.isResident(at)) resident += 4;

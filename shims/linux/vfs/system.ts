@@ -27,7 +27,7 @@ export function systemRoot(vfs: Vfs): ProcDirectory {
     class: directory({}),
     devices: directory({ system: directory({ cpu, node }) }),
     fs: directory({ cgroup: directory({}) }),
-    kernel: directory({}),
+    kernel: directory({ mm: directory({ ksm: directory({ run: text("0\n") }) }) }),
     module: directory({}),
   });
 }

@@ -1,4 +1,4 @@
-/** Ranges of an address space that mlock keeps in memory (mm/mlock.c). Nothing is ever swapped out here: what counts is how much. */
+/** Ranges of an address space that something was said of, whatever is mapped there. */
 
 interface Range {
   readonly start: number;
@@ -6,21 +6,19 @@ interface Range {
   readonly end: number;
 }
 
-export class MemoryLocks {
-  #ranges: Range[] = [];
-  /** MCL_FUTURE: what is mapped from now on is locked too, with MCL_ONFAULT without bringing it in. */
-  future: "no" | "yes" | "on fault" = "no";
+export class AddressRanges {
+  #ranges: readonly Range[] = [];
 
   get any(): boolean {
     return this.#ranges.length > 0;
   }
 
-  /** How much is locked. */
+  /** How much they are together. */
   get bytes(): number {
     return this.within(0, Number.POSITIVE_INFINITY);
   }
 
-  /** How much of a range is locked. */
+  /** How much of a range they take up. */
   within(start: number, end: number): number {
     let total = 0;
     for (const range of this.#ranges)
@@ -28,9 +26,15 @@ export class MemoryLocks {
     return total;
   }
 
+  /** The addresses within a range where one of these begins or ends, ascending. */
+  edges(start: number, end: number): number[] {
+    const edges = new Set(this.#ranges.flatMap((range) => [range.start, range.end]));
+    return [...edges].filter((edge) => edge > start && edge < end).sort((a, b) => a - b);
+  }
+
   add(start: number, end: number): void {
     this.remove(start, end);
-    if (end > start) this.#ranges.push({ start, end });
+    if (end > start) this.#ranges = [...this.#ranges, { start, end }];
   }
 
   remove(start: number, end: number): void {
@@ -46,7 +50,7 @@ export class MemoryLocks {
     this.#ranges = kept;
   }
 
-  /** A mapping has moved, with its lock. */
+  /** A mapping has moved, with what was said of it. */
   move(start: number, length: number, to: number): void {
     if (!this.any) return;
     const moved = this.#ranges.filter((range) => range.start < start + length && range.end > start);
@@ -58,6 +62,10 @@ export class MemoryLocks {
 
   clear(): void {
     this.#ranges = [];
-    this.future = "no";
+  }
+
+  /** The same ranges as another space has. */
+  copy(from: AddressRanges): void {
+    this.#ranges = from.#ranges;
   }
 }
