@@ -1,4 +1,5 @@
 /** ioctl: what works on all files here, then what the file itself knows. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { fd, type Kind, pointer, scalar } from "../kinds.ts";
 import { type Row, row } from "../table.ts";
@@ -73,10 +74,18 @@ const ioctl = fileCall((task, descriptor, command, argument) => {
   return file.ioctl(task, command, argument) ?? task.fail(Errno.ENOTTY, "this file does not know the request");
 });
 
+/** The terminal of the caller's session hangs up, for the next one who logs in (vhangup(2)). */
+function vhangup(task: Task): number {
+  const { process, kernel } = task;
+  if (!process.cred.capable(Cap.CAP_SYS_TTY_CONFIG)) return task.fail(Errno.EPERM, "needs CAP_SYS_TTY_CONFIG");
+  kernel.vfs.ptyOf(process.sid)?.hangUp();
+  return 0;
+}
+
 export const ioctlCalls: readonly Row[] = [
   row("ioctl", { x86_64: 16, i386: 54 }, [fd, request, pointer], ioctl, {
     family: "file",
-    support:
-      "terminal requests work on the host's terminal and on pseudo-terminals, without packet mode; everything unknown answers ENOTTY",
+    support: "terminal requests work on the host's terminal and on pseudo-terminals; everything unknown answers ENOTTY",
   }),
+  row("vhangup", { x86_64: 153, i386: 111 }, [], vhangup, { family: "file" }),
 ];

@@ -115,7 +115,7 @@ function byDefault(task: Task, signal: number): void {
  * True when no process outside the group, but in the session, could continue it again (is_current_pgrp_orphaned). The first process
  * of the run is taken for one a shell started.
  */
-function isOrphaned(process: Process): boolean {
+export function isOrphaned(process: Process): boolean {
   const { kernel, pgid, sid } = process;
   for (const member of kernel.processes.values()) {
     if (member.pgid !== pgid || member.ended) continue;

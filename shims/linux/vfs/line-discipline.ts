@@ -1,12 +1,15 @@
 /** What a terminal does with the bytes that go through it: N_TTY (termios(3), drivers/tty/n_tty.c). */
 import { Signal } from "../signals/numbers.ts";
-import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS_SIZE } from "./tty-requests.ts";
+import { withSpeeds } from "./termios.ts";
+import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS2_SIZE } from "./tty-requests.ts";
 
 /** Flag words of struct termios, by their place, and their bits (uapi/asm-generic/termbits.h). */
 const [INPUT, OUTPUT, LOCAL] = [0, 4, 12];
-const [ISTRIP, INLCR, IGNCR, ICRNL, IXON, IUTF8] = [0x20, 0x40, 0x80, 0x100, 0x400, 0x4000];
+const [ISTRIP, INLCR, IGNCR, ICRNL, IXON, IXANY, IUTF8] = [0x20, 0x40, 0x80, 0x100, 0x400, 0x800, 0x4000];
 const [OPOST, ONLCR, OCRNL, ONLRET] = [1, 4, 8, 0x20];
 const [ISIG, ICANON, ECHO, ECHOE, ECHOK, ECHONL] = [1, 2, 8, 0x10, 0x20, 0x40];
+const TOSTOP = 0x100;
+const [CONTROL_Q, CONTROL_S] = [17, 19];
 const [NOFLSH, ECHOCTL, ECHOKE, IEXTEN] = [0x80, 0x200, 0x800, 0x8000];
 
 /** Places in c_cc. */
@@ -16,6 +19,7 @@ const Character = {
   VERASE: 2,
   VKILL: 3,
   VEOF: 4,
+  VTIME: 5,
   VMIN: 6,
   VSTART: 8,
   VSTOP: 9,
@@ -36,10 +40,13 @@ const DISABLED = 0;
 export interface Sink {
   show(bytes: readonly number[]): void;
   signal(signal: number): void;
+  /** Output goes on, or is stopped. */
+  flow(on: boolean): void;
 }
 
 export class LineDiscipline {
-  readonly termios = new Uint8Array(TERMIOS_SIZE);
+  /** struct termios2. */
+  readonly termios = new Uint8Array(TERMIOS2_SIZE);
   readonly #view = new DataView(this.termios.buffer);
   readonly #sink: Sink;
   /** What may be read: a line each in canonical mode, where an empty one is an end of file. */
@@ -54,6 +61,7 @@ export class LineDiscipline {
     for (const [index, value] of FRESH_FLAGS.entries()) this.#view.setUint32(index * 4, value, true);
     for (let index = 0; index < CONTROL_CHARACTERS; index++)
       this.termios[LINE_AT + 1 + index] = FRESH_CHARACTERS[index] ?? 0;
+    this.termios.set(withSpeeds(this.termios));
   }
 
   #has(word: number, flag: number): boolean {
@@ -68,15 +76,15 @@ export class LineDiscipline {
     return byte === this.#control(place) && byte !== DISABLED;
   }
 
-  get #canonical(): boolean {
+  get canonical(): boolean {
     return this.#has(LOCAL, ICANON);
   }
 
-  /** @param bytes struct termios. A line begun in canonical mode may be read at once without it. */
+  /** @param bytes struct termios2. A line begun in canonical mode may be read at once without it. */
   set(bytes: Uint8Array): void {
-    const was = this.#canonical;
-    this.termios.set(bytes.subarray(0, TERMIOS_SIZE));
-    if (was && !this.#canonical && this.#line.length > 0) this.#finish();
+    const was = this.canonical;
+    this.termios.set(bytes);
+    if (was && !this.canonical && this.#line.length > 0) this.#finish();
   }
 
   flushInput(): void {
@@ -89,14 +97,39 @@ export class LineDiscipline {
     return this.#ready.reduce((sum, chunk) => sum + chunk.length, 0);
   }
 
-  /** True when a read answers at once. */
+  /** True when poll(2) says so: without lines VMIN bytes have to be there, unless VTIME limits the wait for them. */
   get readable(): boolean {
-    return this.#ready.length > 0;
+    const { minimum, time } = this;
+    return this.canonical ? this.#ready.length > 0 : this.waiting >= (time === 0 ? Math.max(minimum, 1) : 1);
   }
 
-  /** @returns the count, 0 for an end of file, -1 when there is nothing yet */
+  /** VMIN and VTIME, in tenths of a second; a line at a time needs neither. */
+  get minimum(): number {
+    return this.canonical ? 1 : this.#control(Character.VMIN);
+  }
+
+  get time(): number {
+    return this.canonical ? 0 : this.#control(Character.VTIME);
+  }
+
+  /** Background processes that write are stopped. */
+  get stopsWriters(): boolean {
+    return this.#has(LOCAL, TOSTOP);
+  }
+
+  /** ^S and ^Q stop and start output (what packet mode tells). */
+  get usualFlow(): boolean {
+    const [start, stop] = [this.#control(Character.VSTART), this.#control(Character.VSTOP)];
+    return this.#has(INPUT, IXON) && start === CONTROL_Q && stop === CONTROL_S;
+  }
+
+  flowCharacter(start: boolean): number {
+    return this.#control(start ? Character.VSTART : Character.VSTOP);
+  }
+
+  /** @returns the count, 0 for an end of file, -1 when there is nothing */
   read(into: Uint8Array): number {
-    if (this.#ready.length === 0) return !this.#canonical && this.#control(Character.VMIN) === 0 ? 0 : -1;
+    if (this.#ready.length === 0) return -1;
     let count = 0;
     while (count < into.length || this.#ready[0]?.length === 0) {
       const chunk = this.#ready.shift();
@@ -105,7 +138,7 @@ export class LineDiscipline {
       into.set(chunk.subarray(0, taken), count);
       count += taken;
       if (taken < chunk.length) this.#ready.unshift(chunk.subarray(taken));
-      if (this.#canonical) break;
+      if (this.canonical) break;
     }
     return count;
   }
@@ -147,10 +180,18 @@ export class LineDiscipline {
     } else if (byte === NEWLINE && this.#has(INPUT, INLCR)) {
       byte = RETURN;
     }
-    if (this.#has(INPUT, IXON) && (this.#is(byte, Character.VSTART) || this.#is(byte, Character.VSTOP))) return;
+    if (this.#has(INPUT, IXON) && this.#flow(byte)) return;
     if (this.#has(LOCAL, ISIG) && this.#signalled(byte)) return;
-    if (this.#canonical && this.#edited(byte)) return;
+    if (this.canonical && this.#edited(byte)) return;
     this.#add(byte);
+  }
+
+  /** True when the byte was one that stops or starts output. */
+  #flow(byte: number): boolean {
+    const [starts, stops] = [this.#is(byte, Character.VSTART), this.#is(byte, Character.VSTOP)];
+    if (starts || stops) this.#sink.flow(starts);
+    else if (this.#has(INPUT, IXANY)) this.#sink.flow(true);
+    return starts || stops;
   }
 
   #signalled(byte: number): boolean {
@@ -193,7 +234,7 @@ export class LineDiscipline {
   #add(byte: number): void {
     if (this.#line.length + this.waiting >= INPUT_LIMIT) return;
     this.#echo(byte);
-    if (this.#canonical) this.#line.push(byte);
+    if (this.canonical) this.#line.push(byte);
     else this.#ready.push(Uint8Array.of(byte));
   }
 

@@ -1,31 +1,29 @@
-/** Pseudo-terminals (pty(7)): /dev/ptmx, /dev/pts and what holds between the two ends. */
+/** Pseudo-terminals (pty(7)): what holds between the two ends. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { Signal } from "../signals/numbers.ts";
+import { isOrphaned } from "../signals/deliver.ts";
+import { SIG_IGN, Signal } from "../signals/numbers.ts";
 import { sendToProcess } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
+import type { Armed } from "../signals/timers.ts";
 import type { Kernel, Process, Task } from "../task.ts";
 import { WaitQueue } from "../wait.ts";
-import { install } from "./call-context.ts";
 import { makeDevice } from "./devices.ts";
-import { fail } from "./error.ts";
-import { O_CLOEXEC, O_NOCTTY, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S_IFCHR } from "./flags.ts";
-import { type Entry, type FileSystem, Inode } from "./inode.ts";
 import { LineDiscipline } from "./line-discipline.ts";
-import { MemoryDirectory } from "./memory.ts";
-import { OpenFile } from "./open-file.ts";
-import { TERMIOS_SIZE, TERMIOS2_SIZE, Tty } from "./tty-requests.ts";
+import { readSettings, type Terminal, writeSettings } from "./termios.ts";
+import { Tty } from "./tty-requests.ts";
 
 const SLAVE_MAJOR = 136;
-/** The group "tty" of most distributions, and the mode of a devpts mounted as they do. */
-const TTY_GROUP = 5;
-const SLAVE_MODE = S_IFCHR | 0o620;
 /** What the master may leave unread before the slave's writer waits. */
-const OUTPUT_LIMIT = 8192;
+export const OUTPUT_LIMIT = 8192;
+const TENTH = 100e6;
+/** TIOCPKT_*. */
+const Packet = { FLUSHREAD: 1, FLUSHWRITE: 2, STOP: 4, START: 8, NOSTOP: 0x10, DOSTOP: 0x20 } as const;
 const WINDOW_SIZE = 8;
 const SI_KERNEL = 0x80;
 
 /** What both ends share. */
-export class Pty {
+export class Pty implements Terminal {
   readonly number: number;
   readonly #kernel: Kernel | undefined;
   readonly discipline: LineDiscipline;
@@ -41,6 +39,15 @@ export class Pty {
   /** A slave was open once: from then on the last one's end is one for the master. */
   met = false;
   hungUp = false;
+  /** TIOCEXCL: nobody but root opens it any more. */
+  exclusive = false;
+  /** Output is stopped. */
+  stopped = false;
+  /** TIOCPKT: the master reads a byte in front that says what comes, and what happened on the other side. */
+  packet = false;
+  packetStatus = 0;
+  #timer: Armed | undefined;
+  #expired = false;
   #output: number[] = [];
 
   constructor(number: number, kernel: Kernel | undefined) {
@@ -49,6 +56,7 @@ export class Pty {
     this.discipline = new LineDiscipline({
       show: (bytes) => this.#show(bytes),
       signal: (signal) => this.signal(signal),
+      flow: (on) => this.flow(on),
     });
   }
 
@@ -78,7 +86,7 @@ export class Pty {
   /** What a program writes on the terminal; as much as there is room for. */
   write(bytes: Uint8Array): number {
     const room = OUTPUT_LIMIT - this.#output.length;
-    if (room <= 0) return -Errno.EAGAIN;
+    if (room <= 0 || this.stopped) return -Errno.EAGAIN;
     const part = bytes.length > room ? bytes.subarray(0, room) : bytes;
     this.#show(this.discipline.output(part));
     return part.length;
@@ -102,6 +110,8 @@ export class Pty {
 
   type(bytes: Uint8Array): void {
     this.discipline.type(bytes);
+    // Between two bytes VTIME begins anew.
+    if (this.#timer !== undefined && this.discipline.minimum > 0) this.#startTimer(this.discipline.time);
     this.slaveReadable.wake();
   }
 
@@ -124,35 +134,137 @@ export class Pty {
     this.foreground = process.pgid;
   }
 
+  /** struct termios2. */
+  get termios(): Uint8Array {
+    return this.discipline.termios;
+  }
+
+  setTermios(bytes: Uint8Array, flushes: boolean): void {
+    const before = this.discipline.usualFlow;
+    this.discipline.set(bytes);
+    const after = this.discipline.usualFlow;
+    if (before !== after) this.notePacket(after ? Packet.DOSTOP : Packet.NOSTOP, Packet.DOSTOP | Packet.NOSTOP);
+    if (flushes) this.flushInput();
+    this.slaveReadable.wake();
+  }
+
+  flushInput(): void {
+    this.discipline.flushInput();
+    this.notePacket(Packet.FLUSHREAD, 0);
+  }
+
+  noteOutputFlush(): void {
+    this.notePacket(Packet.FLUSHWRITE, 0);
+  }
+
+  /** Something for the master to hear of in packet mode. */
+  notePacket(bit: number, instead: number): void {
+    if (!this.packet) return;
+    this.packetStatus = (this.packetStatus & ~instead) | bit;
+    this.masterReadable.wake();
+  }
+
+  /** TCIOFF and TCION: the other side gets the character that stops or starts it. */
+  sendFlow(on: boolean): void {
+    const byte = this.discipline.flowCharacter(on);
+    if (byte !== 0) this.#show([byte]);
+  }
+
+  /** ^S and ^Q, tcflow: what the slave writes waits. */
+  flow(on: boolean): void {
+    if (this.stopped !== on) return;
+    this.stopped = !on;
+    this.notePacket(on ? Packet.START : Packet.STOP, Packet.START | Packet.STOP);
+    if (on) this.slaveWritable.wake();
+  }
+
+  /**
+   * Only the foreground may touch its terminal: others are stopped by a signal (tty_check_change).
+   * @returns 0 where the task at work may go on, or a negative errno
+   */
+  demandForeground(signal: number): number {
+    const task = this.#kernel?.current;
+    if (task === undefined || this.session === 0 || task.process.sid !== this.session) return 0;
+    const { process } = task;
+    if (this.foreground === 0 || process.pgid === this.foreground) return 0;
+    if (task.signals.blocked.has(signal) || process.signals.hand.get(signal).handler === SIG_IGN)
+      return signal === Signal.SIGTTIN ? -Errno.EIO : 0;
+    if (isOrphaned(process)) return -Errno.EIO;
+    for (const member of process.kernel.processes.values())
+      if (member.pgid === process.pgid && !member.ended) sendToProcess(member, SigInfo.sent(signal, SI_KERNEL, 0, 0));
+    return -Errno.ERESTARTSYS;
+  }
+
+  /** What a reader without lines waits for: VMIN bytes, or VTIME (n_tty_read). */
+  readRaw(into: Uint8Array, nonblocking: boolean): number {
+    const { discipline } = this;
+    const { minimum, time, waiting } = discipline;
+    const expired = this.#timer !== undefined && this.#expired;
+    const enough = waiting >= Math.max(Math.min(minimum, into.length), 1);
+    const part = waiting > 0 && (nonblocking || (minimum > 0 && time > 0 && expired));
+    if (enough || part) {
+      this.#stopTimer();
+      return discipline.read(into);
+    }
+    if (minimum === 0 && (time === 0 || expired)) {
+      this.#stopTimer();
+      return 0;
+    }
+    if (nonblocking) return -Errno.EAGAIN;
+    if (time > 0 && (minimum === 0 || waiting > 0) && this.#timer === undefined) this.#startTimer(time);
+    return -Errno.EAGAIN;
+  }
+
+  #startTimer(tenths: number): void {
+    const { current } = this.#kernel ?? {};
+    if (current === undefined) return;
+    const { process, kernel } = current;
+    this.#stopTimer();
+    const fire = (): void => {
+      this.#expired = true;
+      kernel.signals.state.timers.disarm(timer);
+      this.slaveReadable.wake();
+    };
+    const timer: Armed = { process, source: { kind: "clock" }, expires: kernel.clock.now() + tenths * TENTH, fire };
+    this.#timer = timer;
+    kernel.signals.state.timers.arm(timer);
+  }
+
+  #stopTimer(): void {
+    if (this.#timer !== undefined) this.#kernel?.signals.state.timers.disarm(this.#timer);
+    this.#timer = undefined;
+    this.#expired = false;
+  }
+
   /** Requests that both ends answer alike. */
   ioctl(task: Task, request: number, argument: number): number | undefined {
     const { memory } = task;
-    const { termios } = this.discipline;
     switch (request) {
-      case Tty.TCGETS:
-        memory.write(argument, termios);
-        return 0;
-      case Tty.TCGETS2: {
-        const bytes = new Uint8Array(TERMIOS2_SIZE);
-        bytes.set(termios);
-        memory.write(argument, bytes);
-        return 0;
-      }
-      case Tty.TCSETS:
-      case Tty.TCSETSW:
-      case Tty.TCSETSF:
-      case Tty.TCSETS2:
-      case Tty.TCSETSW2:
-      case Tty.TCSETSF2:
-        this.discipline.set(memory.bytes(argument, TERMIOS_SIZE));
-        if (request === Tty.TCSETSF || request === Tty.TCSETSF2) this.discipline.flushInput();
-        this.slaveReadable.wake();
-        return 0;
       case Tty.TCSBRK:
       case Tty.TCSBRKP:
-      case Tty.TCXONC:
+      case Tty.TIOCSBRK:
+      case Tty.TIOCCBRK:
+        return 0;
       case Tty.TIOCEXCL:
       case Tty.TIOCNXCL:
+        this.exclusive = request === Tty.TIOCEXCL;
+        return 0;
+      case Tty.TIOCGEXCL:
+        memory.setU32(argument, Number(this.exclusive));
+        return 0;
+      case Tty.TIOCGETD:
+        memory.setU32(argument, 0);
+        return 0;
+      case Tty.TIOCSETD:
+        return memory.i32(argument) === 0 ? 0 : task.fail(Errno.EINVAL, "there is one line discipline, N_TTY");
+      case Tty.TIOCSTI:
+        if (task.process.sid !== this.session && !task.process.cred.capable(Cap.CAP_SYS_ADMIN))
+          return task.fail(Errno.EPERM, "not the controlling terminal");
+        this.type(Uint8Array.of(memory.u8(argument)));
+        return 0;
+      case Tty.TIOCVHANGUP:
+        if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) return task.fail(Errno.EPERM, "needs CAP_SYS_ADMIN");
+        this.hangUp();
         return 0;
       case Tty.TIOCGWINSZ:
         memory.write(argument, this.window);
@@ -165,7 +277,7 @@ export class Pty {
         return 0;
       }
       default:
-        return undefined;
+        return readSettings(task, this, request, argument) ?? writeSettings(task, this, request, argument);
     }
   }
 
@@ -179,229 +291,5 @@ export class Pty {
       return task.fail(Errno.EPERM, "the process group is of another session");
     this.foreground = group;
     return 0;
-  }
-}
-
-/** The name below /dev/pts. */
-export class PtyInode extends Inode {
-  readonly pty: Pty;
-
-  constructor(fs: FileSystem, pty: Pty, uid: number) {
-    super(fs, SLAVE_MODE, uid, TTY_GROUP);
-    this.pty = pty;
-    this.rdev = pty.device;
-  }
-}
-
-export class PtySlave extends OpenFile {
-  readonly pty: Pty;
-
-  constructor(entry: Entry, flags: number, pty: Pty) {
-    if (pty.locked || pty.hungUp) fail(Errno.EIO, "the master has not unlocked it, or is gone");
-    super(entry, flags);
-    this.pty = pty;
-    pty.slaves++;
-    pty.met = true;
-  }
-
-  override get splicesFrom(): boolean {
-    return true;
-  }
-
-  override get splicesTo(): boolean {
-    return true;
-  }
-
-  override get readQueue(): WaitQueue {
-    return this.pty.slaveReadable;
-  }
-
-  override get writeQueue(): WaitQueue {
-    return this.pty.slaveWritable;
-  }
-
-  override get writesOn(): boolean {
-    return true;
-  }
-
-  read(into: Uint8Array): number {
-    if (this.pty.hungUp) return 0;
-    const count = this.pty.discipline.read(into);
-    return count < 0 ? -Errno.EAGAIN : count;
-  }
-
-  override unread(bytes: Uint8Array): void {
-    this.pty.discipline.unread(bytes);
-  }
-
-  write(from: Uint8Array): number {
-    return this.pty.hungUp ? -Errno.EIO : this.pty.write(from);
-  }
-
-  override poll(): number {
-    const { pty } = this;
-    if (pty.hungUp) return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM | POLLERR | POLLHUP;
-    const input = pty.discipline.readable ? POLLIN | POLLRDNORM : 0;
-    return input | (pty.shown < OUTPUT_LIMIT ? POLLOUT | POLLWRNORM : 0);
-  }
-
-  override available(): number {
-    return this.pty.hungUp ? -Errno.EIO : this.pty.discipline.waiting;
-  }
-
-  /** A session leader without a controlling terminal gets it by opening one (tty_open_proc_set_tty). */
-  opened(task: Task, flags: number): void {
-    const { process, kernel } = task;
-    const { pty } = this;
-    if (flags & O_NOCTTY || process.sid !== process.pid || pty.session !== 0) return;
-    if (!kernel.vfs.ptyOf(process.sid)) pty.adopt(process);
-  }
-
-  override ioctl(task: Task, request: number, argument: number): number | undefined {
-    const { pty } = this;
-    const { process, memory, kernel } = task;
-    if (pty.hungUp) return task.fail(request === Tty.TIOCSPGRP ? Errno.ENOTTY : Errno.EIO, "the terminal hung up");
-    const controls = pty.session !== 0 && pty.session === process.sid;
-    switch (request) {
-      case Tty.TIOCSCTTY:
-        if (controls && process.pid === process.sid) return 0;
-        if (process.pid !== process.sid || kernel.vfs.ptyOf(process.sid))
-          return task.fail(Errno.EPERM, "only a session's leader without a controlling terminal may");
-        if (pty.session !== 0 && !(argument === 1 && process.cred.euid === 0))
-          return task.fail(Errno.EPERM, "it is another session's");
-        pty.adopt(process);
-        return 0;
-      case Tty.TIOCNOTTY:
-        if (!controls) return task.fail(Errno.ENOTTY, "not the controlling terminal");
-        if (process.pid === process.sid) {
-          pty.signal(Signal.SIGHUP);
-          pty.signal(Signal.SIGCONT);
-          pty.session = pty.foreground = 0;
-        }
-        return 0;
-      case Tty.TIOCGPGRP:
-      case Tty.TIOCGSID:
-        if (!controls) return task.fail(Errno.ENOTTY, "not the controlling terminal");
-        memory.setU32(argument, request === Tty.TIOCGPGRP ? pty.foreground : pty.session);
-        return 0;
-      case Tty.TIOCSPGRP:
-        if (!controls) return task.fail(Errno.ENOTTY, "not the controlling terminal");
-        return pty.setForeground(task, argument);
-      case Tty.TIOCOUTQ:
-        memory.setU32(argument, pty.shown);
-        return 0;
-      case Tty.TCFLSH:
-        if (argument > 2) return task.fail(Errno.EINVAL, "0, 1 or 2");
-        // What was written is with the master already.
-        if (argument !== 1) pty.discipline.flushInput();
-        return 0;
-      default:
-        return pty.ioctl(task, request, argument);
-    }
-  }
-
-  protected override closed(): void {
-    this.pty.slaves--;
-    this.pty.masterReadable.wake();
-  }
-}
-
-/** What an open of /dev/ptmx gives. */
-export class PtyMaster extends OpenFile {
-  readonly pty: Pty;
-  readonly #slave: Entry;
-  readonly #forget: () => void;
-
-  /** @param slave its name below /dev/pts @param forget called when it is closed */
-  constructor(entry: Entry, flags: number, slave: Entry, pty: Pty, forget: () => void) {
-    super(entry, flags);
-    this.pty = pty;
-    this.#slave = slave;
-    this.#forget = forget;
-  }
-
-  override get splicesFrom(): boolean {
-    return true;
-  }
-
-  override get splicesTo(): boolean {
-    return true;
-  }
-
-  override get readQueue(): WaitQueue {
-    return this.pty.masterReadable;
-  }
-
-  get #ended(): boolean {
-    return this.pty.met && this.pty.slaves === 0;
-  }
-
-  read(into: Uint8Array): number {
-    if (this.pty.shown > 0) return this.pty.take(into);
-    return this.#ended ? -Errno.EIO : -Errno.EAGAIN;
-  }
-
-  override unread(bytes: Uint8Array): void {
-    this.pty.putBack(bytes);
-  }
-
-  write(from: Uint8Array): number {
-    this.pty.type(from);
-    return from.length;
-  }
-
-  override poll(): number {
-    const input = this.pty.shown > 0 ? POLLIN | POLLRDNORM : 0;
-    return input | POLLOUT | POLLWRNORM | (this.#ended ? POLLHUP : 0);
-  }
-
-  override available(): number {
-    return this.pty.shown;
-  }
-
-  override ioctl(task: Task, request: number, argument: number): number | undefined {
-    const { pty } = this;
-    const { memory } = task;
-    switch (request) {
-      case Tty.TIOCGPTN:
-        memory.setU32(argument, pty.number);
-        return 0;
-      case Tty.TIOCSPTLCK:
-        pty.locked = memory.i32(argument) !== 0;
-        return 0;
-      case Tty.TIOCGPTLCK:
-        memory.setU32(argument, pty.locked ? 1 : 0);
-        return 0;
-      case Tty.TIOCGPTPEER: {
-        const slave = new PtySlave(this.#slave, argument & ~(O_CLOEXEC | O_NOCTTY), pty);
-        slave.opened(task, argument);
-        return install(task, slave, (argument & O_CLOEXEC) !== 0);
-      }
-      case Tty.TIOCGPGRP:
-        memory.setU32(argument, pty.foreground);
-        return 0;
-      case Tty.TIOCGSID:
-        if (pty.session === 0) return task.fail(Errno.ENOTTY, "it is nobody's controlling terminal");
-        memory.setU32(argument, pty.session);
-        return 0;
-      case Tty.TIOCSPGRP:
-        return task.fail(Errno.ENOTTY, "not the controlling terminal");
-      case Tty.TIOCOUTQ:
-        memory.setU32(argument, 0);
-        return 0;
-      case Tty.TCFLSH:
-        if (argument > 2) return task.fail(Errno.EINVAL, "0, 1 or 2");
-        if (argument !== 1) pty.flushOutput();
-        return 0;
-      default:
-        return pty.ioctl(task, request, argument);
-    }
-  }
-
-  protected override closed(): void {
-    const directory = this.#slave.parent?.inode;
-    if (directory instanceof MemoryDirectory && !this.#slave.deleted) directory.remove(this.#slave);
-    this.pty.hangUp();
-    this.#forget();
   }
 }

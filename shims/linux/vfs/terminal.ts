@@ -4,15 +4,8 @@ import { isatty } from "node:tty";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { hostErrno } from "./error.ts";
-import {
-  CONTROL_CHARACTERS,
-  FRESH_CHARACTERS,
-  FRESH_FLAGS,
-  LINE_AT,
-  TERMIOS_SIZE,
-  TERMIOS2_SIZE,
-  Tty,
-} from "./tty-requests.ts";
+import { readSettings, type Terminal, withSpeeds, writeSettings } from "./termios.ts";
+import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS_SIZE, Tty } from "./tty-requests.ts";
 
 /** Of /dev/null, /dev/zero and their like (admin-guide/devices.txt). */
 const LINUX_MEM_MAJOR = 1;
@@ -21,7 +14,7 @@ const LINUX_MEM_MAJOR = 1;
  * The terminal this program was started on. Node reaches its settings only through stty(1), so they are fetched once and kept:
  * nobody else changes them while we run. Without stty the guest sees a fresh terminal's settings and its changes stay ours.
  */
-export class HostTerminal {
+export class HostTerminal implements Terminal {
   readonly fd: number;
   #termios: Uint8Array | undefined;
   #original: string | undefined;
@@ -43,8 +36,8 @@ export class HostTerminal {
     if (this.#original !== undefined) this.#stty([this.#original]);
   }
 
-  /** struct termios. */
-  #settings(): Uint8Array {
+  /** struct termios2. */
+  get termios(): Uint8Array {
     if (this.#termios) return this.#termios;
     const bytes = new Uint8Array(TERMIOS_SIZE);
     const view = new DataView(bytes.buffer);
@@ -56,11 +49,11 @@ export class HostTerminal {
     const characters = usable ? saved.slice(4) : FRESH_CHARACTERS;
     for (const [index, value] of flags.entries()) view.setUint32(index * 4, value, true);
     for (let index = 0; index < CONTROL_CHARACTERS; index++) bytes[LINE_AT + 1 + index] = characters[index] ?? 0;
-    this.#termios = bytes;
-    return bytes;
+    this.#termios = withSpeeds(bytes);
+    return this.#termios;
   }
 
-  #apply(bytes: Uint8Array): void {
+  setTermios(bytes: Uint8Array): void {
     this.#original ??= this.#stty(["-g"])?.trim();
     this.#termios = bytes;
     if (this.#original === undefined) return;
@@ -92,23 +85,6 @@ export class HostTerminal {
   ioctl(task: Task, request: number, argument: number): number | undefined {
     const { memory } = task;
     switch (request) {
-      case Tty.TCGETS:
-        memory.write(argument, this.#settings());
-        return 0;
-      case Tty.TCGETS2: {
-        const bytes = new Uint8Array(TERMIOS2_SIZE);
-        bytes.set(this.#settings());
-        memory.write(argument, bytes);
-        return 0;
-      }
-      case Tty.TCSETS:
-      case Tty.TCSETSW:
-      case Tty.TCSETSF:
-      case Tty.TCSETS2:
-      case Tty.TCSETSW2:
-      case Tty.TCSETSF2:
-        this.#apply(memory.bytes(argument, TERMIOS_SIZE));
-        return 0;
       case Tty.TCSBRK:
       case Tty.TCXONC:
       case Tty.TCFLSH:
@@ -144,7 +120,7 @@ export class HostTerminal {
         memory.setU32(argument, 0);
         return 0;
       default:
-        return undefined;
+        return readSettings(task, this, request, argument) ?? writeSettings(task, this, request, argument);
     }
   }
 }

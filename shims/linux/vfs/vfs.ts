@@ -54,7 +54,8 @@ import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen, SelfOpening } from "./open-file.ts";
 import { Pipe, PipeOpen } from "./pipe.ts";
-import { Pty, PtyInode, PtyMaster, PtySlave } from "./pty.ts";
+import { Pty } from "./pty.ts";
+import { PtyInode, PtyMaster, PtySlave } from "./pty-ends.ts";
 import { pathOf, type WalkContext, type WalkRules, walk } from "./walk.ts";
 import { IN_CREATE, IN_MODIFY, IN_OPEN, report, reportName } from "./watch.ts";
 
@@ -344,7 +345,10 @@ export class Vfs {
     if (kind === S_IFCHR && inode.rdev === TTY_DEVICE)
       return this.terminal ? new HostStreamOpen(entry, kept, this.terminal) : new OwnTerminal(entry, kept);
     if (kind === S_IFCHR && inode.rdev === PTMX_DEVICE) return this.#openPtmx(entry, kept, creds);
-    if (inode instanceof PtyInode) return new PtySlave(entry, kept, inode.pty);
+    if (inode instanceof PtyInode) {
+      if (inode.pty.exclusive && !creds.superuser) fail(Errno.EBUSY, "TIOCEXCL");
+      return new PtySlave(entry, kept, inode.pty);
+    }
     return (
       openDevice(entry, kept) ?? fail(Errno.ENXIO, "no such device, or a socket's name; the host's are never opened")
     );
