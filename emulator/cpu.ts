@@ -1,6 +1,6 @@
 import { GDT_ENTRIES } from "./descriptors.ts";
 import { TestbedError } from "./errors.ts";
-import type { NativeEngine } from "./native.ts";
+import type { NativeEngine } from "./native-engine.ts";
 import type { PrivilegedState, SegmentName, StateInPlace } from "./privileged.ts";
 
 /** Register numbers: the encoding order of the general registers, then the instruction pointer and the flags. */

@@ -1,5 +1,6 @@
 import { MemoryFault } from "./errors.ts";
-import { Miss, type NativeEngine } from "./native.ts";
+import { Miss } from "./native.ts";
+import type { NativeEngine } from "./native-engine.ts";
 import { chunkMask, PAGE_SIZE, type PhysicalMemory } from "./physical-memory.ts";
 
 const READ = 0;

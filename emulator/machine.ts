@@ -2,7 +2,8 @@ import { Cpu, type CpuContext } from "./cpu.ts";
 import { type GdtLayout, initialGdt } from "./descriptors.ts";
 import { TestbedError, UserError } from "./errors.ts";
 import { AddressSpace } from "./memory.ts";
-import { loadNative, type NativeAddon, type NativeEngine } from "./native.ts";
+import { loadNative, type NativeAddon } from "./native.ts";
+import { NativeEngine } from "./native-engine.ts";
 import { PhysicalMemory } from "./physical-memory.ts";
 
 /**
@@ -57,7 +58,7 @@ export class Machine {
     if (missing.length > 0) {
       throw new UserError(`this machine cannot show its guests x86-64-v3: it lacks ${missing.join(", ")}`, 125);
     }
-    this.#engine = addon.open(windowBytes, v3);
+    this.#engine = new NativeEngine(addon.engines, windowBytes, v3);
     this.physical = new PhysicalMemory(this.#engine, windowBytes);
     const gdt = this.physical.bytes(this.#engine.gdtFrame());
     this.cpu = new Cpu(this.#engine, addon.contextSize, gdt);

@@ -1,6 +1,7 @@
 import { TestbedError } from "./errors.ts";
 import { GuestMemory } from "./guest-memory.ts";
-import { Miss, type NativeEngine } from "./native.ts";
+import { Miss } from "./native.ts";
+import type { NativeEngine } from "./native-engine.ts";
 import { PAGE_SIZE, type PhysicalMemory } from "./physical-memory.ts";
 
 export type { GuestMemory } from "./guest-memory.ts";

@@ -1,4 +1,4 @@
-import type { NativeEngine } from "./native.ts";
+import type { NativeEngine } from "./native-engine.ts";
 
 export const PAGE_SIZE = 4096;
 /**

@@ -3,7 +3,7 @@
 
 namespace shimbed {
 
-// The methods of an engine that deal with memory; addon.cc hangs them on its object.
+// The methods of engines that deal with memory; addon.cc hangs them on an object.
 napi_value addSpace(napi_env env, napi_callback_info info);
 napi_value forkSpace(napi_env env, napi_callback_info info);
 napi_value removeSpace(napi_env env, napi_callback_info info);

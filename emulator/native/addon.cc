@@ -12,7 +12,8 @@ using namespace shimbed;
 namespace {
 
 CALL(run) {
-  BEGIN
+  Call c(env, info, 0);
+  CHECK
   c.engine().run();
   return nullptr;
 }
@@ -20,29 +21,6 @@ CALL(run) {
 CALL(interrupt) {
   BEGIN
   c.engine().interrupt();
-  return nullptr;
-}
-
-void closeEngine(napi_env env, Handle& h) {
-  // JavaScript may still hold views of memory that is about to go: they become empty.
-  for (const View& view : h.buffers) {
-    napi_value buffer = nullptr;
-    if (napi_get_reference_value(env, view.reference, &buffer) == napi_ok && buffer) napi_detach_arraybuffer(env, buffer);
-    napi_delete_reference(env, view.reference);
-    int64_t adjusted;
-    napi_adjust_external_memory(env, int64_t(view.length), &adjusted);
-  }
-  h.buffers.clear();
-  h.engine.reset();
-}
-
-CALL(close) {
-  BEGIN
-  if (c.engine().running()) {
-    c.fail("the engine is running");
-    return nullptr;
-  }
-  closeEngine(env, c.handle());
   return nullptr;
 }
 
@@ -241,10 +219,46 @@ napi_value lacksForV3(napi_env env, napi_callback_info) {
   return list;
 }
 
-void finalize(napi_env env, void* data, void*) {
+constexpr napi_type_tag ENGINE_TAG = {0x8d1f3c5b7a904e26, 0xb2c4d6e8f0a11357};
+
+void destroy(napi_env env, void* data, void*) {
   Handle* h = static_cast<Handle*>(data);
-  if (h->engine) closeEngine(env, *h);
+  // JavaScript may still hold views of memory that is about to go: they become empty.
+  for (const View& view : h->buffers) {
+    napi_value buffer = nullptr;
+    if (napi_get_reference_value(env, view.reference, &buffer) == napi_ok && buffer) napi_detach_arraybuffer(env, buffer);
+    napi_delete_reference(env, view.reference);
+    int64_t adjusted;
+    napi_adjust_external_memory(env, int64_t(view.length), &adjusted);
+  }
+  h->among->remove(h);
   delete h;
+}
+
+// Takes what `open` gave. At once: what a finalizer frees waits for the event loop, which may not turn for long.
+napi_value close(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value object;
+  bool tagged = false;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &count, &object, nullptr, nullptr);
+  if (count < 1 || napi_check_object_type_tag(env, object, &ENGINE_TAG, &tagged) != napi_ok || !tagged) {
+    napi_throw_type_error(env, nullptr, "what open() gave was expected");
+  } else if (napi_unwrap(env, object, &data) != napi_ok) {
+    napi_throw_error(env, nullptr, "the engine is closed");
+  } else if (static_cast<Handle*>(data)->engine->running()) {
+    napi_throw_error(env, nullptr, "the engine is running");
+  } else {
+    napi_remove_wrap(env, object, nullptr);
+    destroy(env, data, nullptr);
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Engines>& enginesOf(napi_env env) {
+  void* data = nullptr;
+  napi_get_instance_data(env, &data);
+  return *static_cast<std::shared_ptr<Engines>*>(data);
 }
 
 napi_value open(napi_env env, napi_callback_info info) {
@@ -271,28 +285,37 @@ napi_value open(napi_env env, napi_callback_info info) {
     napi_throw_error(env, nullptr, error.c_str());
     return nullptr;
   }
-  Handle* h = new Handle{std::move(engine), {}};
-  napi_value object;
-  napi_create_object(env, &object);
-#define METHOD(name) {#name, nullptr, name, nullptr, nullptr, nullptr, napi_default, h}
+  Handle* h = new Handle{std::move(engine), {}, enginesOf(env), 0};
+  h->among->add(h);
+  napi_value object, number;
+  if (napi_create_object(env, &object) != napi_ok || napi_type_tag_object(env, object, &ENGINE_TAG) != napi_ok ||
+      napi_create_uint32(env, h->number, &number) != napi_ok || napi_set_named_property(env, object, "number", number) != napi_ok ||
+      napi_wrap(env, object, h, destroy, nullptr, nullptr) != napi_ok) {
+    destroy(env, h, nullptr);
+    napi_throw_error(env, nullptr, "cannot make the engine's object");
+    return nullptr;
+  }
+  return object;
+}
+
+napi_value makeEngines(napi_env env) {
+  auto* engines = new std::shared_ptr<Engines>(std::make_shared<Engines>());
+  napi_set_instance_data(env, engines, [](napi_env, void* data, void*) { delete static_cast<std::shared_ptr<Engines>*>(data); }, nullptr);
+#define METHOD(name) {#name, nullptr, name, nullptr, nullptr, nullptr, napi_default, engines->get()}
   const napi_property_descriptor methods[] = {
-      METHOD(run), METHOD(interrupt), METHOD(close), METHOD(registers), METHOD(stopBlock), METHOD(physicalChunk),
+      METHOD(open), METHOD(close), METHOD(run), METHOD(interrupt), METHOD(registers), METHOD(stopBlock), METHOD(physicalChunk),
       METHOD(addSpace), METHOD(forkSpace), METHOD(removeSpace), METHOD(activate), METHOD(map), METHOD(unmap), METHOD(protect),
       METHOD(move), METHOD(discard), METHOD(retag), METHOD(find), METHOD(firstHole), METHOD(isFree), METHOD(region), METHOD(regionCount),
       METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
       METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
       METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(kernelGsBase), METHOD(setKernelGsBase),
       METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(setStrictSegments), METHOD(gdtFrame),
-      METHOD(ldtSize),
-      METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext), METHOD(fxsave),
-      METHOD(fxrstor), METHOD(xsave), METHOD(xrstor)};
+      METHOD(ldtSize), METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext),
+      METHOD(fxsave), METHOD(fxrstor), METHOD(xsave), METHOD(xrstor)};
 #undef METHOD
-  if (napi_define_properties(env, object, sizeof methods / sizeof *methods, methods) != napi_ok ||
-      napi_wrap(env, object, h, finalize, nullptr, nullptr) != napi_ok) {
-    delete h;
-    napi_throw_error(env, nullptr, "cannot make the engine's object");
-    return nullptr;
-  }
+  napi_value object;
+  napi_create_object(env, &object);
+  napi_define_properties(env, object, sizeof methods / sizeof *methods, methods);
   return object;
 }
 
@@ -311,7 +334,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"alarmed", nullptr, alarmed, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"poll", nullptr, pollHost, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"lacksForV3", nullptr, lacksForV3, nullptr, nullptr, nullptr, napi_default, nullptr},
-      {"open", nullptr, open, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"engines", nullptr, nullptr, nullptr, nullptr, makeEngines(env), napi_default, nullptr},
       {"unicornVersion", nullptr, nullptr, nullptr, nullptr, version, napi_default, nullptr},
       {"contextSize", nullptr, nullptr, nullptr, nullptr, contextSize, napi_default, nullptr},
       {"staticUnicorn", nullptr, nullptr, nullptr, nullptr, linked, napi_default, nullptr}};

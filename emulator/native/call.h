@@ -6,6 +6,7 @@
 #include <node_api.h>
 
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "engine.h"
@@ -17,19 +18,50 @@ struct View {
   size_t length;
 };
 
+class Engines;
+
 struct Handle {
   std::unique_ptr<Engine> engine;
   std::vector<View> buffers;
+  std::shared_ptr<Engines> among;
+  uint32_t number;
+};
+
+// Those of one environment of Node, by numbers that are not used again. Their methods are functions made once, which
+// take the number first: functions made for each engine would stay until the event loop turns, and looking the engine up
+// through the object that a method is called on costs as much as a short run.
+class Engines {
+ public:
+  Handle* find(uint32_t number) {
+    if (last_ && last_->number == number) return last_;
+    auto it = open_.find(number);
+    return it == open_.end() ? nullptr : last_ = it->second;
+  }
+  void add(Handle* h) {
+    h->number = next_++;
+    open_[h->number] = h;
+  }
+  void remove(Handle* h) {
+    open_.erase(h->number);
+    last_ = nullptr;
+  }
+
+ private:
+  std::unordered_map<uint32_t, Handle*> open_;
+  Handle* last_ = nullptr;
+  uint32_t next_ = 1;
 };
 
 class Call {
  public:
-  Call(napi_env env, napi_callback_info info) : env_(env) {
-    void* data = nullptr;
-    count_ = 8;
-    napi_get_cb_info(env, info, &count_, args_, nullptr, &data);
-    handle_ = static_cast<Handle*>(data);
-    if (!handle_->engine) fail("the engine is closed");
+  // `most`: how many arguments are looked at.
+  Call(napi_env env, napi_callback_info info, size_t most = MOST_ARGUMENTS - 1) : env_(env), count_(1 + most) {
+    void* engines = nullptr;
+    napi_get_cb_info(env, info, &count_, args_, nullptr, &engines);
+    uint32_t number;
+    if (count_ && napi_get_value_uint32(env, args_[0], &number) == napi_ok)
+      handle_ = static_cast<Engines*>(engines)->find(number);
+    if (!handle_) fail("the engine is closed");
   }
   explicit operator bool() const { return ok_; }
   Engine& engine() const { return *handle_->engine; }
@@ -38,7 +70,7 @@ class Call {
 
   double number(size_t i) {
     double v = 0;
-    if (i >= count_ || napi_get_value_double(env_, args_[i], &v) != napi_ok) fail("a number was expected");
+    if (++i >= count_ || napi_get_value_double(env_, args_[i], &v) != napi_ok) fail("a number was expected");
     return v;
   }
   uint64_t address(size_t i) {
@@ -59,20 +91,20 @@ class Call {
   }
   bool boolean(size_t i) {
     bool v = false;
-    if (i >= count_ || napi_get_value_bool(env_, args_[i], &v) != napi_ok) fail("a boolean was expected");
+    if (++i >= count_ || napi_get_value_bool(env_, args_[i], &v) != napi_ok) fail("a boolean was expected");
     return v;
   }
   uint64_t big(size_t i) {
     uint64_t v = 0;
     bool lossless;
-    if (i >= count_ || napi_get_value_bigint_uint64(env_, args_[i], &v, &lossless) != napi_ok) fail("a bigint was expected");
+    if (++i >= count_ || napi_get_value_bigint_uint64(env_, args_[i], &v, &lossless) != napi_ok) fail("a bigint was expected");
     return v;
   }
   uint8_t* bytes(size_t i, size_t& length) {
     napi_typedarray_type type;
     void* data = nullptr;
     length = 0;
-    if (i >= count_ || napi_get_typedarray_info(env_, args_[i], &type, &length, &data, nullptr, nullptr) != napi_ok ||
+    if (++i >= count_ || napi_get_typedarray_info(env_, args_[i], &type, &length, &data, nullptr, nullptr) != napi_ok ||
         type != napi_uint8_array) {
       fail("a Uint8Array was expected");
       return nullptr;
@@ -83,7 +115,7 @@ class Call {
     napi_typedarray_type type;
     void* data = nullptr;
     size_t length = 0;
-    if (i >= count_ || napi_get_typedarray_info(env_, args_[i], &type, &length, &data, nullptr, nullptr) != napi_ok ||
+    if (++i >= count_ || napi_get_typedarray_info(env_, args_[i], &type, &length, &data, nullptr, nullptr) != napi_ok ||
         type != napi_float64_array || length < need) {
       fail("a Float64Array was expected");
       return nullptr;
@@ -130,10 +162,11 @@ class Call {
   }
 
  private:
+  static constexpr size_t MOST_ARGUMENTS = 9;
   napi_env env_;
-  napi_value args_[8];
+  napi_value args_[MOST_ARGUMENTS];  // the engine's number, then those that the functions above count from 0
   size_t count_;
-  Handle* handle_;
+  Handle* handle_ = nullptr;
   bool ok_ = true;
 };
 

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { SharedPages } from "../../emulator/memory.ts";
-import { loadNative, type NativeEngine } from "../../emulator/native.ts";
+import { loadNative } from "../../emulator/native.ts";
+import { NativeEngine } from "../../emulator/native-engine.ts";
 import {
   assemble,
   type Bits,
@@ -334,12 +335,12 @@ describe("hostile calls into the addon", () => {
     new Float64Array(1),
     Symbol("s"),
   ];
-  const methodsOf = (engine: NativeEngine): string[] =>
-    Object.getOwnPropertyNames(engine).filter((name) => name !== "close" && name !== "run");
+  const others = ["constructor", "close", "run"];
+  const methods = Object.getOwnPropertyNames(NativeEngine.prototype).filter((name) => !others.includes(name));
 
   test("never end the host process", () => {
     const native = loadNative();
-    const engine = native.open(64 * 1024 * 1024);
+    const engine = new NativeEngine(native.engines, 64 * 1024 * 1024);
     engine.addSpace(0x100000);
     engine.activate(0);
     let seed = 7;
@@ -349,7 +350,7 @@ describe("hostile calls into the addon", () => {
     };
     let thrown = 0;
     let calls = 0;
-    for (const name of methodsOf(engine)) {
+    for (const name of methods) {
       const method: unknown = Reflect.get(engine, name);
       if (typeof method !== "function") continue;
       for (let i = 0; i < 300; i++) {
@@ -374,12 +375,20 @@ describe("hostile calls into the addon", () => {
       for (let i = 0; i < 3; i++) engine.run();
     }
     engine.close();
-    for (const name of methodsOf(engine)) {
+    for (const name of methods) {
       const method: unknown = Reflect.get(engine, name);
       if (typeof method === "function") expect(() => Reflect.apply(method, engine, [0, 0, 0])).toThrow(/closed/);
     }
     expect(() => engine.run()).toThrow(/closed/);
-    for (const size of [0, -1, Number.NaN, 2 ** 50, 100]) expect(() => native.open(size)).toThrow();
+    for (const name of methods) {
+      // Nor does a number that no engine has reach one.
+      const call: unknown = Reflect.get(native.engines, name);
+      if (typeof call !== "function") throw new Error(`${name} is no function`);
+      for (const number of values) expect(() => Reflect.apply(call, undefined, [number, 0, 0])).toThrow(/closed/);
+    }
+    for (const value of values) expect(() => Reflect.apply(native.engines.close, undefined, [value])).toThrow();
+    for (const size of [0, -1, Number.NaN, 2 ** 50, 100])
+      expect(() => new NativeEngine(native.engines, size)).toThrow();
   });
   test("views of memory are empty once the machine is closed", () => {
     const g = newGuest(64);
