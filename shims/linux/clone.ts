@@ -10,6 +10,7 @@ import { PidFile } from "./pid-file.ts";
 import { Event, type Event as PtraceEvent } from "./ptrace/numbers.ts";
 import { beginEvent, stopInCall } from "./ptrace/stops.ts";
 import { link, type Tracee } from "./ptrace/tracee.ts";
+import { setSeccomp } from "./seccomp/state.ts";
 import { Signal } from "./signals/numbers.ts";
 import { inheritSignals } from "./signals/port.ts";
 import type { Result } from "./table.ts";
@@ -234,6 +235,9 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
   child.callNumber = task.callNumber;
   child.comm = task.comm;
   inheritPolicy(task, child);
+  if (task.seccomp !== undefined) setSeccomp(child, task.seccomp);
+  child.policy = task.policy;
+  child.priority = task.priority;
   if (!sharesMemory) child.rseq = task.rseq;
   if ((flags & Clone.CLONE_CHILD_CLEARTID) !== 0) child.clearChildTid = childTid;
   if (child.process === task.process) {

@@ -22,6 +22,7 @@ import { initialPrctl, type PrctlState } from "./prctl-state.ts";
 import type { Tracee } from "./ptrace/tracee.ts";
 import type { Random, RandomStream } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { Seccomp } from "./seccomp/state.ts";
 import { Settings } from "./settings.ts";
 import type { SignalPort } from "./signal-port.ts";
 import { ProcessSignals, TaskSignals } from "./signals/state.ts";
@@ -358,6 +359,8 @@ export class Task {
   /** Of turns that are over, and when the one in progress began. */
   readonly usage = new Usage();
   startedTurn = 0;
+  /** Which calls it may make; undefined for all. */
+  seccomp: Seccomp | undefined;
   /** What it is to the one who traces it; undefined for an untraced one. */
   tracee: Tracee | undefined;
   /** Whom it traces. */

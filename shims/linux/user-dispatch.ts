@@ -2,9 +2,9 @@
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
 import { i386 } from "./abi.ts";
+import { auditArch } from "./audit-arch.ts";
 import { Errno } from "./errno.ts";
 import { Work } from "./ptrace/numbers.ts";
-import { auditArch } from "./ptrace/syscall-info.ts";
 import { SiCode, Signal } from "./signals/numbers.ts";
 import { forceSignal } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";

@@ -32,6 +32,7 @@ import { priorityCalls } from "./priority.ts";
 import { processCalls } from "./process.ts";
 import { ptraceCalls } from "./ptrace.ts";
 import { remapCalls } from "./remap.ts";
+import { seccompCalls } from "./seccomp.ts";
 import { signalCalls } from "./signal.ts";
 import { signalSendCalls } from "./signal-send.ts";
 import { signalWaitCalls } from "./signal-wait.ts";
@@ -82,6 +83,7 @@ const rows: readonly Row[] = [
   ...priorityCalls,
   ...processCalls,
   ...ptraceCalls,
+  ...seccompCalls,
   ...remapCalls,
   ...signalCalls,
   ...signalSendCalls,

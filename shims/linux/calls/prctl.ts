@@ -7,11 +7,11 @@ import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { setUserDispatch } from "../user-dispatch.ts";
 import { controlCapabilities } from "./capabilities.ts";
+import { getSeccompMode, setSeccompMode } from "./seccomp.ts";
 
 const COMM_BYTES = 16;
 const NSIG = 64;
 const PR_TSC_ENABLE = 1;
-const SECCOMP_MODES = [1, 2];
 
 function setName(task: Task, from: number): number {
   const { memory } = task;
@@ -53,8 +53,9 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
       process.dumpable = a === 1;
       return 0;
     case Prctl.PR_GET_TIMING:
-    case Prctl.PR_GET_SECCOMP:
       return 0;
+    case Prctl.PR_GET_SECCOMP:
+      return getSeccompMode(task);
     case Prctl.PR_SET_TIMING:
       return a === 0 ? 0 : invalid("only statistical timing");
     case Prctl.PR_SET_NAME:
@@ -62,7 +63,7 @@ function prctl(task: Task, option: number, a: number, b: number, c: number, d: n
     case Prctl.PR_GET_NAME:
       return getName(task, a);
     case Prctl.PR_SET_SECCOMP:
-      return SECCOMP_MODES.includes(a) ? invalid("seccomp is not supported") : invalid("no seccomp mode");
+      return setSeccompMode(task, a, b);
     case Prctl.PR_GET_TSC:
       memory.setU32(a, PR_TSC_ENABLE);
       return 0;
@@ -130,7 +131,6 @@ const argument: Kind = {
 export const prctlCalls: readonly Row[] = [
   row("prctl", { x86_64: 157, i386: 172 }, [prctlOption, argument, word, word, word], prctl, {
     family: "process",
-    support:
-      "PR_SET_SECCOMP, PR_SET_VMA, PR_SET_MM and speculation controls are refused; THP and timer slack are kept only",
+    support: "PR_SET_VMA, PR_SET_MM and speculation controls are refused; THP and timer slack are kept only",
   }),
 ];

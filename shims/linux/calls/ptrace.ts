@@ -1,5 +1,6 @@
 /** ptrace(2). */
 import { readUserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { choice, pid, pointer } from "../kinds.ts";
 import { ArchPrctl } from "../kinds-flags.ts";
@@ -11,6 +12,7 @@ import { fsave, fxsave, narrowGeneral, type RegSet, regSet, wideGeneral } from "
 import { syscallInfo } from "../ptrace/syscall-info.ts";
 import type { Tracee } from "../ptrace/tracee.ts";
 import { peekUser, pokeUser } from "../ptrace/user-area.ts";
+import { type FilterChain, filtersOf } from "../seccomp/state.ts";
 import { readSet, writeSet } from "../signals/kinds.ts";
 import { NSIG, Signal } from "../signals/numbers.ts";
 import { wideCodeSelector } from "../signals/segments.ts";
@@ -34,6 +36,9 @@ interface Request {
 const SIGSET_BYTES = 8;
 const RSEQ_CONFIGURATION_BYTES = 24;
 const PEEKSIGINFO_SHARED = 1;
+/** struct seccomp_metadata: the number of a filter, and its flags. */
+const METADATA_BYTES = 16;
+const FILTER_FLAG_LOG = 2;
 
 function ptrace(task: Task, code: number, id: number, address: number, data: number): number {
   if (code === Ptrace.PTRACE_TRACEME) return traceMe(task);
@@ -119,6 +124,9 @@ function answer(request: Request): number {
       );
     case Ptrace.PTRACE_GET_RSEQ_CONFIGURATION:
       return rseqConfiguration(request);
+    case Ptrace.PTRACE_SECCOMP_GET_FILTER:
+    case Ptrace.PTRACE_SECCOMP_GET_METADATA:
+      return filter(request);
     default:
   }
   return task.fail(Errno.EIO, `${code} at 0x${address.toString(16)} is no request of this word size`);
@@ -303,6 +311,32 @@ function rseqConfiguration(request: Request): number {
     view.setUint32(12, rseq.signature, true);
   }
   return copyOut(request, bytes);
+}
+
+/** One filter of the tracee, the oldest being number 0 (seccomp_get_filter, seccomp_get_metadata). */
+function filter({ task, tracee, code, address, data }: Request): number {
+  if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN) || task.seccomp !== undefined)
+    return task.fail(Errno.EACCES, "for privileged processes without filters of their own");
+  const filters = filtersOf(tracee.task);
+  if (filters === undefined) return task.fail(Errno.EINVAL, "it has no filters");
+  const metadata = code === Ptrace.PTRACE_SECCOMP_GET_METADATA;
+  if (metadata && address < 8) return task.fail(Errno.EINVAL, "no room for the number of a filter");
+  const number = metadata ? task.memory.num64(data) : address;
+  let one: FilterChain | undefined = filters;
+  while (one !== undefined && one.count - 1 !== number) one = one.before;
+  if (one === undefined) return task.fail(Errno.ENOENT, `there is no filter ${number}`);
+  if (metadata) {
+    const size = Math.min(address, METADATA_BYTES);
+    if (size >= METADATA_BYTES) task.memory.setNum64(data + 8, one.log ? FILTER_FLAG_LOG : 0);
+    return size;
+  }
+  if (data !== 0) {
+    for (const [index, { code: op, jt, jf, k }] of one.program.entries()) {
+      task.memory.setU32(data + 8 * index, op | (jt << 16) | (jf << 24));
+      task.memory.setU32(data + 8 * index + 4, k);
+    }
+  }
+  return one.program.length;
 }
 
 export const ptraceCalls: readonly Row[] = [

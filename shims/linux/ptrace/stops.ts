@@ -175,6 +175,12 @@ export function stopAtCall(tracee: Tracee, message: number, goOn: () => void): v
   });
 }
 
+/** PTRACE_EVENT_SECCOMP. */
+export function stopForFilter(tracee: Tracee, data: number, goOn: () => void): void {
+  tracee.message = data;
+  stopTask(tracee, { ...eventStop(tracee, Event.seccomp), seccompData: data }, goOn);
+}
+
 /** PTRACE_EVENT_EXIT of a task that may be waiting in a call. */
 export function stopForExit(tracee: Tracee, word: number, goOn: () => void): void {
   const { task } = tracee;

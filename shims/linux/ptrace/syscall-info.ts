@@ -1,8 +1,7 @@
 /** PTRACE_GET_SYSCALL_INFO (ptrace(2); uapi/linux/ptrace.h). */
 import { Reg } from "../../../emulator/cpu.ts";
-import type { Abi } from "../abi.ts";
+import { argumentsOf, auditArch } from "../audit-arch.ts";
 import { Signal } from "../signals/numbers.ts";
-import type { Task } from "../task.ts";
 import { Event } from "./numbers.ts";
 import { SyscallMessage, type Tracee } from "./tracee.ts";
 
@@ -12,16 +11,6 @@ const ARGUMENTS = 6;
 const MAX_ERRNO = 4095n;
 /** How much of the struct each kind fills. */
 const SIZES = { none: 24, entry: 80, exit: 33, seccomp: 84 } as const;
-
-/** AUDIT_ARCH_* (uapi/linux/audit.h). */
-export function auditArch(abi: Abi): number {
-  return abi.word === 8 ? 0xc000_003e : 0x4000_0003;
-}
-
-/** A call's arguments, as wide as its ABI has them. */
-function argumentsOf({ abi, cpu }: Task): bigint[] {
-  return abi.args.map((register) => (abi.word === 8 ? cpu.regBig(register) : BigInt(cpu.regLow(register))));
-}
 
 function opOf({ stop, message }: Tracee): keyof typeof Op {
   const code = stop?.info?.code;

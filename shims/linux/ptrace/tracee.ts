@@ -54,6 +54,8 @@ export class Tracee {
   /** It is to stop for PTRACE_INTERRUPT; for something that a seized one is told of. */
   trapStop = false;
   trapNotify = false;
+  /** A signal that ends it without a stop, 0 for none. */
+  untold = 0;
   /** It is being stepped through. */
   stepping = false;
   /** TF is set in its flags on the tracer's behalf. */

@@ -1,6 +1,7 @@
 /** System calls of tasks that are watched: by a tracer, or by a filter (syscall_trace_enter in kernel/entry/common.c). */
 import { Reg } from "../../../emulator/cpu.ts";
 import { Errno } from "../errno.ts";
+import { judge } from "../seccomp/judge.ts";
 import { SiCode, Signal } from "../signals/numbers.ts";
 import { forceSignal } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
@@ -17,15 +18,15 @@ export function beforeCall(task: Task, goOn: (number: number | undefined) => voi
   const { tracee, work, cpu } = task;
   cpu.setReg(Reg.rax, -Errno.ENOSYS);
   if (tracee === undefined || (work & (Work.trace | Work.emulate)) === 0) {
-    goOn(task.callNumber);
+    judge(task, task.callNumber, goOn);
     return;
   }
   tracee.orig = task.callNumber | 0;
   stopAtCall(tracee, SyscallMessage.entry, () => {
-    const { orig } = tracee;
-    task.callNumber = orig >>> 0;
-    if (orig === -1 || (work & Work.emulate) !== 0 || task.process.signals.fatal !== 0) goOn(undefined);
-    else goOn(orig >>> 0);
+    const wanted = tracee.orig | 0;
+    task.callNumber = wanted >>> 0;
+    if (wanted === -1 || (work & Work.emulate) !== 0 || task.process.signals.fatal !== 0) goOn(undefined);
+    else judge(task, wanted >>> 0, goOn);
   });
 }
 

@@ -57,7 +57,7 @@ export function deliverSignals(task: Task, result: number | undefined, complain:
       info = takeSignal(task);
       if (info === undefined) break;
       task.kernel.tracer?.signal(task, signalText(info));
-      if (tracee !== undefined && info.signal !== Signal.SIGKILL) {
+      if (tracee !== undefined && info.signal !== Signal.SIGKILL && info.signal !== tracee.untold) {
         stopForSignal(tracee, info, outcome);
         return;
       }

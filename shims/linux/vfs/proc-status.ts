@@ -1,5 +1,6 @@
 /** What /proc/[pid] tells of a process in text: stat, statm, status, limits (proc(5)). */
 import { Resource } from "../limits.ts";
+import { filtersOf, seccompMode } from "../seccomp/state.ts";
 import { NSIG, SIG_DFL, SIG_IGN } from "../signals/numbers.ts";
 import { SignalSet } from "../signals/signal-set.ts";
 import type { Process, Task } from "../task.ts";
@@ -121,7 +122,8 @@ export function statusText(process: Process, task: Task | undefined): string {
     capabilities("Eff", cred.effective) +
     capabilities("Bnd", cred.bounding) +
     capabilities("Amb", cred.ambient) +
-    `NoNewPrivs:\t${Number(process.noNewPrivs)}\nSeccomp:\t0\nSeccomp_filters:\t0\n` +
+    `NoNewPrivs:\t${Number(process.noNewPrivs)}\n` +
+    `Seccomp:\t${seccompMode(task?.seccomp)}\nSeccomp_filters:\t${task === undefined ? 0 : (filtersOf(task)?.count ?? 0)}\n` +
     `Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n` +
     `voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n`
   );
