@@ -13,7 +13,7 @@ enum : uint8_t { ALIGN_4 = 0x20, ALIGN_16 = 0x40, ALIGN_NATURALLY = 0x70 };
 void Engine::noteAlignment(uint64_t address, const Decoded& d) {
   if (wantsAlignment(d)) {
     aligned_.push_back({address, d.length, ALIGN_16});
-  } else if (alignsAll_ && d.map != 1 && d.memory()) {
+  } else if (alignsAll_ && d.map != 1 && !d.vex && d.memory()) {
     uint16_t size = memoryUse(d, true).size;
     // 16 bytes are two accesses, and PUNPCKLBW and its like read four bytes where libunicorn loads eight.
     if (size == 16) aligned_.push_back({address, d.length, ALIGN_16});

@@ -11,6 +11,8 @@
       "-Wl,--wrap=cpu_ldub_code_x86_64",
       "-Wl,--wrap=helper_sysenter_x86_64",
       "-Wl,--wrap=helper_cpuid_x86_64",
+      "-Wl,--wrap=helper_svm_check_intercept_param_x86_64",
+      "-Wl,--wrap=tcg_gen_callN_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i32_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i64_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_st_i32_x86_64",

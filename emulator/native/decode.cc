@@ -126,7 +126,8 @@ bool takePrefix(Decoded& d, uint8_t b) {
   }
 }
 
-// ModRM, SIB and displacement from p[i] on; false when the bytes run out.
+}  // namespace
+
 bool takeOperand(Decoded& d, const uint8_t* p, size_t& i, size_t n, bool address16) {
   if (i >= n) return false;
   d.hasModrm = true;
@@ -150,6 +151,8 @@ bool takeOperand(Decoded& d, const uint8_t* p, size_t& i, size_t n, bool address
   i += displacement;
   return true;
 }
+
+namespace {
 
 void undefined(Decoded& d, size_t length) {
   d.verdict = Verdict::undefined;
@@ -240,7 +243,7 @@ int Decoded::memorySegment(Width width) const {
 }
 
 bool Decoded::modifiesMemory() const {
-  if (!memory()) return false;
+  if (!memory() || vex) return false;
   if (map == 1) return lockable(1, opcode, modrm) || opcode == 0xc0 || opcode == 0xc1 || (opcode >= 0xd0 && opcode <= 0xd3);
   return map == 2 && (lockable(2, opcode, modrm) || (opcode & 0xf6) == 0xa4);
 }
@@ -274,6 +277,10 @@ Decoded decode(const uint8_t* p, size_t available, Width width, Processor proces
   // VEX (AVX, FMA, BMI), EVEX, XOP, and LES, LDS and BOUND with a register
   bool next = i + 1 < n;
   if (((b == 0xc4 || b == 0xc5 || b == 0x62) && (code64 || (next && p[i + 1] >= 0xc0))) || (b == 0x8f && next && (p[i + 1] & 0x38))) {
+    if (processor == Processor::v3 && (b & 0xfe) == 0xc4) {
+      decodeVex(d, p, i, n, width);
+      return d;
+    }
     undefined(d, i + 1);
     return d;
   }

@@ -17,6 +17,7 @@ enum class Verdict : uint8_t {
   rewrite,     // libunicorn reads some bytes otherwise than hardware: `patch` is what it should see
   storeMxcsr,  // stmxcsr: the exception flags are kept elsewhere
   checked,     // strict segments: the engine looks at its memory accesses first
+  vector,      // VEX: done by the engine, on the host's own vector unit
   xsave,       // xsave and its like, xgetbv
   hostSse,     // may raise an unmasked floating-point exception: see host-sse.h
   writeBase,   // wrfsbase, wrgsbase of 64 bits: the engine checks the address
@@ -38,6 +39,9 @@ struct Decoded {
   uint8_t modrm = 0xff, sib = 0;
   int32_t displacement = 0;
   uint8_t immediate = 0;  // its first byte, where there is one
+  bool vex = false;       // then `rex` has R, X, B and W of its prefix
+  uint8_t vvvv = 0, pp = 0;
+  bool vexL = false;
 
   int mod() const { return modrm >> 6; }
   int reg() const { return (modrm >> 3) & 7; }
@@ -58,6 +62,10 @@ struct MemoryUse {
 MemoryUse memoryUse(const Decoded& d, bool wide);
 // Raises #GP where its memory operand does not lie on a multiple of 16.
 bool wantsAlignment(const Decoded& d);
+// The instruction with a VEX prefix at p[at]; x86-64-v3 alone has any.
+void decodeVex(Decoded& d, const uint8_t* p, size_t at, size_t n, Width width);
+// ModRM, SIB and displacement from p[i] on; false when the bytes run out.
+bool takeOperand(Decoded& d, const uint8_t* p, size_t& i, size_t n, bool address16);
 Decoded decode(const uint8_t* bytes, size_t available, Width width, Processor processor);
 
 }  // namespace shimbed

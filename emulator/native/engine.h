@@ -12,6 +12,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "processor.h"
+#include "vector.h"
 
 namespace shimbed {
 
@@ -114,6 +115,9 @@ class Engine {
   bool beforeFxrstor(uint64_t address, uintptr_t retaddr);
   // EIP is at the instruction, which is done.
   void leaveBlock();
+  void onVectorInstruction(uint32_t number, uint64_t eip, uintptr_t returnAddress);
+  // While a block is translated: the plan of the instruction at hand, or VectorPlans::NONE.
+  uint32_t vectorAtHand(uint64_t& eip) const;
   void onAbort();
   // While a block is translated: what a load or store of the instruction at hand wants of its address, for TCG.
   uint32_t wantedAlignment();
@@ -122,9 +126,13 @@ class Engine {
   uint64_t readTsc();
   int patchedByte(uint64_t address) {
     fetchedAt_ = address;
-    for (uint32_t p = 0; p < patchCount_; p++) {
+    if (patchCount_ == 0) return -1;
+    // Bytes are fetched in order, more or less.
+    for (uint32_t k = 0, p = patchAt_; k < patchCount_; k++, p = p + 1 < patchCount_ ? p + 1 : 0) {
       uint64_t i = address - patches_[p].address;
-      if (i < patches_[p].length) return patches_[p].bytes[i];
+      if (i >= patches_[p].length) continue;
+      patchAt_ = p;
+      return patches_[p].bytes[i];
     }
     return -1;
   }
@@ -154,6 +162,8 @@ class Engine {
   void pageMoved(uint64_t address);
   Decoded instructionAt(uint64_t rip);
   const Decoded& ownInstructionAt(uint64_t rip);
+  struct Patch;
+  bool showVector(Patch& patch, uint64_t at, const Decoded& d, Width width);
   void patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace);
   void refineStop();
   void pageFault(uint64_t address, int access, int64_t miss);
@@ -162,7 +172,8 @@ class Engine {
   bool checkSegments(const Decoded& d);
   bool checkAccess(int segment, uint64_t offset, uint64_t size, Access access);
   void runAlone();
-  enum class Repeated { done, codeWritten, more, stopped };
+  // leaves: done, but what the block goes on with may be translated wrongly
+  enum class Repeated { done, leaves, more, stopped };
   Repeated repString(const Decoded& d);
   uint64_t effectiveAddress(const Decoded& d);
   bool computeOnHost(const Decoded& d, const SseForm& form);
@@ -179,6 +190,16 @@ class Engine {
   void saveStates(uint8_t* image, uint64_t written, bool mxcsr, uint32_t registers);
   bool restoreStates(const uint8_t* image, uint64_t asked, uint32_t registers);
   void xsaveInstruction(const Decoded& d);
+  Repeated runVector(const VectorPlan& plan);
+  Repeated vectorSlowly(const VectorPlan& plan, uint64_t offset, uint64_t address);
+  Repeated runSpecial(const VectorPlan& plan);
+  Repeated maskedMove(const VectorPlan& plan);
+  Repeated maskedBytes(const VectorPlan& plan);
+  Repeated gatherElements(const VectorPlan& plan);
+  Repeated compareStrings(const VectorPlan& plan);
+  bool runFloats(const VectorPlan& plan, void* m);
+  bool checkVectorAccess(const VectorPlan& plan, uint64_t offset, uint64_t size, Access access);
+  void ownVectorInstruction(const Decoded& d);
   void setSegment(int segment, uint16_t selector, uint64_t descriptor);
   void updateAddseg();
 
@@ -202,9 +223,13 @@ class Engine {
     uint64_t address;
     uint8_t bytes[15];
     uint8_t length;
+    uint32_t vector = VectorPlans::NONE;
   };
-  Patch patches_[8];
-  uint32_t patchCount_ = 0;
+  Patch patches_[32];
+  uint32_t patchCount_ = 0, patchAt_ = 0;
+  uint64_t translatedBase_ = 0;  // of CS
+  VectorPlans vectors_;
+  bool storedCode_ = false;  // by storeGuest, since it was last cleared
   // Of that block, the instructions whose memory operand has to be aligned otherwise than naturally, as TCG's MemOp has
   // it, in order; the first that is not translated yet.
   struct Aligned {

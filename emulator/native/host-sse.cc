@@ -57,7 +57,7 @@ int prefixOf(const Decoded& d) { return d.rep ? PF3 : d.repne ? PF2 : d.opsize ?
 }  // namespace
 
 SseForm sseForm(const Decoded& d) {
-  if (d.map != 2 && d.map != 4) return {};
+  if (d.vex || (d.map != 2 && d.map != 4)) return {};
   int prefix = prefixOf(d), has = 0;
   SseForm form{SseForm::vector, SseForm::vector, 0};
   if (d.map == 4) {

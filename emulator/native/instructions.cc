@@ -129,7 +129,7 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
     }
   }
   for (int part = 0; part < (first < size ? 2 : 1); part++) {
-    beforeWrite(uint32_t(uint64_t(at[part]) / PAGE));
+    if (beforeWrite(uint32_t(uint64_t(at[part]) / PAGE))) storedCode_ = true;
     std::memcpy(physical->base() + at[part], static_cast<const char*>(from) + (part ? first : 0), part ? size - first : first);
   }
   return true;
@@ -144,7 +144,7 @@ bool Engine::ownInstruction() {
   if (needsCheck(d, h.hflags)) {
     checkedAt_ = h.eip;
     if (!checkSegments(d)) return true;
-    if (d.verdict != Verdict::repString && d.verdict != Verdict::storeMxcsr && !form.to) {
+    if (d.verdict != Verdict::repString && d.verdict != Verdict::storeMxcsr && d.verdict != Verdict::xsave && d.verdict != Verdict::vector && !form.to) {
       runAlone();
       return true;
     }
@@ -179,6 +179,9 @@ bool Engine::ownInstruction() {
       }
       return true;
     }
+    case Verdict::vector:
+      ownVectorInstruction(d);
+      return true;
     case Verdict::xsave:
       xsaveInstruction(d);
       return true;

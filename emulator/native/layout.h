@@ -25,7 +25,7 @@ constexpr size_t cpuEnvPtr = 296;
 constexpr size_t cpuNextBlock = 24, cpuUc = 33192;
 constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, fpOperand = 752, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
                  mxcsr = 784, xmmRegs = 792, ymmHigh = 1024;
-constexpr size_t tbPc = 0;
+constexpr size_t tbPc = 0, tbCsBase = 8;
 constexpr size_t tbFlags = 16;
 }  // namespace offset
 

@@ -125,7 +125,7 @@ MemoryUse memoryUse(const Decoded& d, bool wide) {
 }
 
 bool wantsAlignment(const Decoded& d) {
-  if (d.map == 1 || !d.memory() || memoryUse(d, true).size != 16) return false;
+  if (d.map == 1 || d.vex || !d.memory() || memoryUse(d, true).size != 16) return false;
   uint8_t op = d.opcode;
   if (d.map == 2) return op != 0x10 && op != 0x11 && op != 0xf0 && !(d.rep && (op == 0x6f || op == 0x7f));
   return d.map == 3 || (op & 0xfc) != 0x60;  // not the string comparisons

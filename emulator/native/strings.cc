@@ -145,7 +145,7 @@ Engine::Repeated Engine::repString(const Decoded& d) {
   }
   h.eip += d.length;
   if (!code64) h.eip &= 0xffffffffu;
-  return codeWritten ? Repeated::codeWritten : Repeated::done;
+  return codeWritten ? Repeated::leaves : Repeated::done;
 }
 
 }  // namespace shimbed

@@ -9,7 +9,7 @@ namespace shimbed {
 // Looks through the block that is about to be translated and decides how many instructions it may have: it ends with
 // the first one that needs a patch, and before one that reaches into the next page, where a fetch may fault.
 int Engine::prepareTranslation(const char* tb, int maxInstructions) {
-  patchCount_ = 0;
+  patchCount_ = patchAt_ = 0;
   aligned_.clear();
   nextAligned_ = 0;
   if (!active_) return maxInstructions;
@@ -18,6 +18,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   Width width = codeWidth(flags);
   alignsAll_ = flags & FLAG_AC;
   bool checks = strict_ && width != Width::code64 && maxInstructions > 1;  // alone: runAlone()
+  translatedBase_ = *reinterpret_cast<const uint64_t*>(tb + offset::tbCsBase);
   if (width != Width::code64) pc = uint32_t(pc);
   auto toHost = [&](Decoded& d) {
     if (d.map == 1 || !d.length || (d.verdict != Verdict::fine && d.verdict != Verdict::rewrite) || !hostForm(d, flags).to) return;
@@ -39,13 +40,17 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       // A block's first instruction may cross into the next page.
       std::memcpy(window, bytes, left);
       int64_t next = active_->translate(pc + left, FETCH);
+      if (next < 0 && d.vex) {
+        // libunicorn would refuse some of these before it had all bytes.
+        patches_[patchCount_++] = {pc, {0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e, 0x3e}, uint8_t(left)};
+      }
       if (next < 0) return 1;
       std::memcpy(window + left, physical->base() + next, 15);
       d = decode(window, left + 15, width, processor_);
       toHost(d);
       if (checks && d.length && needsCheck(d, flags)) d.verdict = Verdict::checked;
       noteAlignment(pc, d);
-      patchInstruction(pc, d, width, false);
+      patchInstruction(pc, d, width, d.verdict == Verdict::vector);
       return 1;
     }
     toHost(d);
@@ -56,7 +61,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
     }
     noteAlignment(pc, d);
     // A trap or a check after each element of a string needs to leave the translated code.
-    bool inPlace = (d.verdict == Verdict::repString || d.verdict == Verdict::hostSse) && !strict_ && !(flags & FLAG_TF);
+    bool inPlace = d.verdict == Verdict::vector || ((d.verdict == Verdict::repString || d.verdict == Verdict::hostSse) && !strict_ && !(flags & FLAG_TF));
     patchInstruction(pc, d, width, inPlace);
     if (d.endsBlock && (!inPlace || patchCount_ == std::size(patches_))) return count + 1;
     pc += d.length;
@@ -64,6 +69,30 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
     left -= d.length;
   }
   return maxInstructions;
+}
+
+// An instruction that calls a helper stands for one of ours, and another helper is called in its place: `cpuid`, or where
+// flags are given `comiss`, after which the translator looks for them where the plans leave them.
+bool Engine::showVector(Patch& patch, uint64_t at, const Decoded& d, Width width) {
+  uint32_t number = vectors_.numberOf(d, width);
+  if (number == VectorPlans::NONE) return false;
+  patch.address = at;
+  patch.length = d.length;
+  patch.vector = number;
+  std::memset(patch.bytes, 0x3e, sizeof patch.bytes);  // DS prefixes, without effect
+  static const uint8_t comiss[3] = {0x0f, 0x2f, 0xc0}, cpuid[2] = {0x0f, 0xa2};
+  if (vectors_.at(number).givesFlags) std::memcpy(patch.bytes + d.length - 3, comiss, 3);
+  else std::memcpy(patch.bytes + d.length - 2, cpuid, 2);
+  return true;
+}
+
+uint32_t Engine::vectorAtHand(uint64_t& eip) const {
+  for (uint32_t p = 0; p < patchCount_; p++) {
+    if (fetchedAt_ - patches_[p].address >= patches_[p].length) continue;
+    eip = patches_[p].address - translatedBase_;
+    return patches_[p].vector;
+  }
+  return VectorPlans::NONE;
 }
 
 void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace) {
@@ -99,6 +128,9 @@ void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool i
         patch.bytes[d.length - 1] = 0xa2;
         break;
       }
+      [[fallthrough]];
+    case Verdict::vector:
+      if (inPlace && d.verdict == Verdict::vector && showVector(patch, at, d, width)) break;
       [[fallthrough]];
     case Verdict::storeMxcsr:
     case Verdict::xsave:

@@ -28,6 +28,14 @@ uint32_t __real_cpu_ldub_code_x86_64(void* env, uint64_t address);
 void __real_helper_syscall_x86_64(void* env, int addend);
 void __real_helper_sysenter_x86_64(void* env, int addend);
 void __real_helper_cpuid_x86_64(void* env);
+void __real_helper_svm_check_intercept_param_x86_64(void* env, uint32_t type, uint64_t param);
+void __real_tcg_gen_callN_x86_64(char* context, void* function, void* result, int count, void** arguments);
+uintptr_t tcg_const_i32_x86_64(char* context, int32_t value);
+uintptr_t tcg_const_i64_x86_64(char* context, int64_t value);
+void tcg_temp_free_internal_x86_64(char* context, void* temporary);
+void helper_cpuid_x86_64(void* env);
+void helper_comiss_x86_64(void* env, void* a, void* b);
+void helper_svm_check_intercept_param_x86_64(void* env, uint32_t type, uint64_t param);
 uint64_t __real_cpu_get_tsc_x86_64(void* env);
 int __real_cpu_exec_x86_64(uc_engine*, CPUState*);
 void __real_helper_fxsave_x86_64(char* env, uint64_t address);
@@ -76,6 +84,28 @@ void __wrap_helper_sysenter_x86_64(void* env, int addend) {
 void __wrap_helper_cpuid_x86_64(void* env) {
   Engine* e = currentEngine();
   if (!e || !e->onCpuidInstruction()) __real_helper_cpuid_x86_64(env);
+}
+
+// A helper that nothing calls where there is no SVM, and that takes a number and an address.
+void __wrap_helper_svm_check_intercept_param_x86_64(void* env, uint32_t number, uint64_t eip) {
+  if (Engine* e = currentEngine()) e->onVectorInstruction(number, eip, reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2);
+  else __real_helper_svm_check_intercept_param_x86_64(env, number, eip);
+}
+
+// Where a block's instruction is shown as another one for its helper, ours is called with the number of its plan.
+void __wrap_tcg_gen_callN_x86_64(char* context, void* function, void* result, int count, void** arguments) {
+  Engine* e = currentEngine();
+  bool stands = function == reinterpret_cast<void*>(helper_cpuid_x86_64) || function == reinterpret_cast<void*>(helper_comiss_x86_64);
+  uint64_t eip = 0;
+  uint32_t number = e && stands ? e->vectorAtHand(eip) : shimbed::VectorPlans::NONE;
+  if (number == shimbed::VectorPlans::NONE) return __real_tcg_gen_callN_x86_64(context, function, result, count, arguments);
+  // The translator names a temporary by its distance from the context.
+  void* which = context + tcg_const_i32_x86_64(context, int32_t(number));
+  void* where = context + tcg_const_i64_x86_64(context, int64_t(eip));
+  void* ours[] = {arguments[0], which, where};
+  __real_tcg_gen_callN_x86_64(context, reinterpret_cast<void*>(helper_svm_check_intercept_param_x86_64), nullptr, 3, ours);
+  tcg_temp_free_internal_x86_64(context, which);
+  tcg_temp_free_internal_x86_64(context, where);
 }
 
 uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {

@@ -125,9 +125,13 @@ void Engine::xsaveInstruction(const Decoded& d) {
   }
   uint64_t address = effectiveAddress(d);
   if (!canonical(address)) return stopAtMiss(address, READ, UNMAPPED);
+  bool restores = d.opcode == 0xae && d.reg() == 5, compacts = d.opcode == 0xc7, optimized = compacts || d.reg() == 6;
+  if (strict_ && !(h.hflags & HF_CS64)) {
+    int segment = d.memorySegment(codeWidth(h.hflags));
+    if (!checkAccess(segment, uint32_t(address - h.segs[segment].base), XSAVE_AVX, restores ? READ : WRITE)) return;
+  }
   if (address & 63) return stopException(13, 0);
   uint64_t asked = h.regs[RAX] & STATE_ALL;
-  bool restores = d.opcode == 0xae && d.reg() == 5, compacts = d.opcode == 0xc7, optimized = compacts || d.reg() == 6;
   uint32_t registers = h.hflags & HF_CS64 ? 16 : 8;
   alignas(64) uint8_t image[XSAVE_SIZE];
   if (restores) {

@@ -41,6 +41,17 @@ export function leaves(s: Snippet, bits: Bits): boolean {
   return (p.map === 2 && (p.op === 0x05 || p.op === 0x34)) || (p.map === 1 && p.op === 0xcd);
 }
 
+/** Whether the engine found nothing where the program that runs snippets natively has memory of its own. */
+export function touchesNative(host: Ending, ours: Ending): boolean {
+  const { address } = ours;
+  return (
+    ours.vector === 14 &&
+    ((address >= 0x10000000n && address < 0x10200000n) ||
+      (address >= 0x12000000n && address < 0x60000000n && host.vector === 1) ||
+      (address > 0xf0000000n && address < 0x100000000n))
+  );
+}
+
 type Rule = readonly [name: string, holds: (p: Parts, host: Ending, ours: Ending, strict: boolean) => boolean];
 
 const oneOf =
@@ -76,14 +87,7 @@ const different: readonly Rule[] = [
     "an instruction that is refused and cut off by a missing page",
     (_p, host) => host.error === 20 && host.vector === 14,
   ],
-  [
-    "the program that runs snippets natively has memory of its own",
-    (_p, host, ours) =>
-      ours.vector === 14 &&
-      ((ours.address >= 0x10000000n && ours.address < 0x10200000n) ||
-        (ours.address >= 0x12000000n && ours.address < 0x60000000n && host.vector === 1) ||
-        (ours.address > 0xf0000000n && ours.address < 0x100000000n)),
-  ],
+  ["the program that runs snippets natively has memory of its own", (_p, host, ours) => touchesNative(host, ours)],
   ["MASKMOVQ with nothing to write may touch its page", inMap(2, oneOf(0xf7))],
   ["the upper half of CMPXCHG's destination when it does not match", inMap(2, (p) => p.op === 0xb1 && !p.memory)],
   [

@@ -2,6 +2,7 @@
  * Executes one instruction of each snippet on the host's processor and says how it ended.
  *
  *   native-snippets <snippets >results
+ *   native-snippets vectors <snippets >results     each with YMM registers and MXCSR, before and after
  *
  * Everything happens inside signal handlers: each returns to the next snippet with the trap flag set, and the trap or
  * the fault comes back. No thread-local storage is used, since a snippet may change FS and GS.
@@ -31,8 +32,15 @@ struct result {
   uint8_t fx[512];
 };
 
+struct vectors {
+  uint32_t mxcsr, spare[3];
+  uint32_t ymm[16][8];
+};
+
 static struct snippet now;
 static struct result out;
+static struct vectors vectors;
+static int with_vectors;
 static uint8_t *code;
 static int started;
 
@@ -84,10 +92,57 @@ static void fill(void *memory, uint32_t length) {
   for (uint32_t i = 0; i < length / 4; i++) p[i] = 0x3f800000u + i * 0x01010101u;
 }
 
+/* As `vectorPattern` in vector-snippets.ts. */
+static void fill_from_vectors(void *memory, uint32_t length) {
+  const uint32_t *from = vectors.ymm[0];
+  uint32_t *p = memory;
+  for (uint32_t i = 0; i < length / 4; i++) p[i] = from[(i * 5 + i / 128) % 128];
+}
+
+/* The image of XSAVE in the signal frame: in 32-bit code behind that of FSAVE. */
+static uint8_t *image_of(ucontext_t *u) {
+#ifdef __x86_64__
+  return (uint8_t *)u->uc_mcontext.fpregs;
+#else
+  return (uint8_t *)u->uc_mcontext.fpregs + 112;
+#endif
+}
+
+enum { MXCSR = 24, XMM = 160, HEADER = 512, UPPER = 576, REGISTERS = sizeof(long) == 8 ? 16 : 8 };
+
+static void give_vectors(uint8_t *image) {
+  memset(image, 0, 24);
+  memset(image + 32, 0, 128);
+  image[0] = 0x7f, image[1] = 0x03;
+  memcpy(image + MXCSR, &vectors.mxcsr, 4);
+  for (int i = 0; i < REGISTERS; i++) {
+    memcpy(image + XMM + 16 * i, vectors.ymm[i], 16);
+    memcpy(image + UPPER + 16 * i, vectors.ymm[i] + 4, 16);
+  }
+  memset(image + HEADER, 0, 64);
+  image[HEADER] = 7;
+}
+
+static void take_vectors(const uint8_t *image) {
+  uint8_t there = image[HEADER];
+  memset(&vectors, 0, sizeof vectors);
+  memcpy(&vectors.mxcsr, image + MXCSR, 4);
+  for (int i = 0; i < REGISTERS; i++) {
+    if (there & 2) memcpy(vectors.ymm[i], image + XMM + 16 * i, 16);
+    if (there & 4) memcpy(vectors.ymm[i] + 4, image + UPPER + 16 * i, 16);
+  }
+}
+
 static void next(ucontext_t *u) {
   if (!get(&now, sizeof now)) call3(SYS_exit_group, 0, 0, 0);
-  fill((void *)DATA, 0x2000);
-  fill((void *)STACK_LOW, 0x5000);
+  if (with_vectors) {
+    if (!get(&vectors, sizeof vectors)) call3(SYS_exit_group, 1, 0, 0);
+    fill_from_vectors((void *)DATA, 0x2000);
+    fill_from_vectors((void *)STACK_LOW, 0x5000);
+  } else {
+    fill((void *)DATA, 0x2000);
+    fill((void *)STACK_LOW, 0x5000);
+  }
   memset(code, 0xcc, 0x2000);
   memcpy(code + now.offset, now.code, now.length);
   greg_t *g = u->uc_mcontext.gregs;
@@ -98,10 +153,12 @@ static void next(ucontext_t *u) {
   call3(SYS_arch_prctl, 0x1002, (void *)0x1000, 0); /* ARCH_SET_FS, ARCH_SET_GS */
   call3(SYS_arch_prctl, 0x1001, (void *)0x2000, 0);
   g[REG_CSGSFS] = (greg_t)(0x33 | 0x002bull << 48);
+  if (with_vectors) return give_vectors(image_of(u));
   uint8_t *fx = (uint8_t *)u->uc_mcontext.fpregs;
 #else
   g[REG_CS] = 0x23, g[REG_SS] = 0x2b, g[REG_DS] = now.selectors[0], g[REG_ES] = now.selectors[1];
   g[REG_FS] = now.selectors[2], g[REG_GS] = now.selectors[3];
+  if (with_vectors) return give_vectors(image_of(u));
   static const uint32_t fsave[7] = {0xffff037f, 0xffff0000, 0xffffffff};
   memset(u->uc_mcontext.fpregs, 0, FSAVE);
   memcpy(u->uc_mcontext.fpregs, fsave, sizeof fsave);
@@ -143,6 +200,10 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     memcpy(out.fx, (uint8_t *)u->uc_mcontext.fpregs + FSAVE, 512);
 #endif
     put(&out, sizeof out);
+    if (with_vectors) {
+      take_vectors(image_of(u));
+      put(&vectors, sizeof vectors);
+    }
   }
   started = 1;
   next(u);
@@ -167,7 +228,8 @@ static int make_ldt(void) {
 static int make_ldt(void) { return 0; }
 #endif
 
-int main(void) {
+int main(int count, char **arguments) {
+  with_vectors = count > 1 && !strcmp(arguments[1], "vectors");
   if (make_ldt()) return 9;
   int memory = (int)syscall(SYS_memfd_create, "code", 0);
   if (memory < 0 || ftruncate(memory, 0x2000)) return 2;

@@ -20,6 +20,13 @@ export interface Snippet {
   readonly code: Uint8Array;
   /** DS, ES, FS and GS of 32-bit code; flat and null when left out. */
   readonly selectors?: readonly [number, number, number, number];
+  /** The 16 YMM registers and MXCSR it starts with; memory then has what `vectorPattern` says. */
+  readonly vectors?: Vectors;
+}
+
+export interface Vectors {
+  readonly ymm: Uint8Array;
+  readonly mxcsr: number;
 }
 
 /** How the first instruction ended. */
@@ -34,6 +41,7 @@ export interface Ending {
   readonly data: number;
   readonly stack: number;
   readonly fx: Uint8Array;
+  readonly vectors?: Vectors;
 }
 
 /** A small generator of numbers, the same everywhere (mulberry32). */
@@ -170,6 +178,36 @@ function pattern(length: number): Uint8Array {
   return new Uint8Array(words.buffer);
 }
 
+/** What memory has before a snippet with vectors: the words of its registers, mixed. */
+function vectorPattern(ymm: Uint8Array, length: number): Uint8Array {
+  const from = new Uint32Array(ymm.buffer, ymm.byteOffset, 128);
+  const words = new Uint32Array(length / 4);
+  for (let i = 0; i < words.length; i++) words[i] = from[(i * 5 + (i >> 7)) % 128] ?? 0;
+  return new Uint8Array(words.buffer);
+}
+
+/** An image of XSAVE with these registers. */
+function vectorImage({ ymm, mxcsr }: Vectors): Uint8Array {
+  const image = new Uint8Array(832);
+  image.set([0x7f, 0x03]);
+  new DataView(image.buffer).setUint32(24, mxcsr, true);
+  for (let i = 0; i < 16; i++) {
+    image.set(ymm.subarray(32 * i, 32 * i + 16), 160 + 16 * i);
+    image.set(ymm.subarray(32 * i + 16, 32 * i + 32), 576 + 16 * i);
+  }
+  image[512] = 7;
+  return image;
+}
+
+function vectorsOf(image: Uint8Array): Vectors {
+  const ymm = new Uint8Array(512);
+  for (let i = 0; i < 16; i++) {
+    ymm.set(image.subarray(160 + 16 * i, 176 + 16 * i), 32 * i);
+    ymm.set(image.subarray(576 + 16 * i, 592 + 16 * i), 32 * i + 16);
+  }
+  return { ymm, mxcsr: new DataView(image.buffer, image.byteOffset).getUint32(24, true) };
+}
+
 function startImage(mxcsr: number): Uint8Array {
   const image = new Uint8Array(512);
   image.set([0x7f, 0x03]);
@@ -214,8 +252,9 @@ export class SnippetGuest {
     space.memory.write(CODE, this.#code);
     this.#code.fill(0xcc, s.offset, s.offset + s.code.length);
     space.protect(CODE, CODE_SIZE, 5);
-    space.memory.write(DATA, this.#data);
-    space.memory.write(STACK_LOW, this.#stack);
+    if (s.vectors) cpu.xrstor(vectorImage(s.vectors));
+    space.memory.write(DATA, s.vectors ? vectorPattern(s.vectors.ymm, 0x2000) : this.#data);
+    space.memory.write(STACK_LOW, s.vectors ? vectorPattern(s.vectors.ymm, 0x5000) : this.#stack);
     for (const [i, value] of s.registers.entries()) cpu.setRegBig(i, value);
     cpu.setReg(Reg.rip, CODE + s.offset);
     for (const [i, name] of (["ds", "es", "fs", "gs"] as const).entries()) {
@@ -247,6 +286,7 @@ export class SnippetGuest {
       data: part(DATA, 0x2000),
       stack: part(STACK_LOW, 0x5000),
       fx: cpu.fxsave(),
+      ...(s.vectors ? { vectors: vectorsOf(cpu.xsave()) } : {}),
     };
   }
 
@@ -260,6 +300,8 @@ export class SnippetGuest {
 
 const IN = 16 * 8 + 12 + 36 + 8 + 8;
 const OUT = 16 + 16 + 16 * 8 + 16 + 512;
+/** What each snippet has more of, and each result, when it is one with vectors. */
+const VECTORS = 16 + 512;
 
 /** The program that runs snippets on the host, or undefined where it cannot be built or run. */
 export function nativeRunner(bits: Bits): string | undefined {
@@ -281,11 +323,13 @@ export function nativeRunner(bits: Bits): string | undefined {
   return process.arch === "x64" && built.status === 0 ? target : undefined;
 }
 
-/** The endings of all snippets on the host. */
+/** The endings of all snippets on the host; either all have vectors or none. */
 export function runNatively(runner: string, snippets: readonly Snippet[]): Ending[] {
-  const input = Buffer.alloc(IN * snippets.length);
+  const more = snippets[0]?.vectors ? VECTORS : 0;
+  const [inSize, outSize] = [IN + more, OUT + more];
+  const input = Buffer.alloc(inSize * snippets.length);
   for (const [k, s] of snippets.entries()) {
-    const at = k * IN;
+    const at = k * inSize;
     for (const [i, value] of s.registers.entries()) input.writeBigUInt64LE(value, at + 8 * i);
     input.writeUInt32LE(s.flags, at + 128);
     input.writeUInt32LE(s.offset, at + 132);
@@ -294,17 +338,21 @@ export function runNatively(runner: string, snippets: readonly Snippet[]): Endin
     for (const [i, value] of (s.selectors ?? [0x2b, 0x2b, 0, 0]).entries())
       input.writeUInt16LE(value, at + 176 + 2 * i);
     input.writeUInt32LE(s.mxcsr, at + 184);
+    if (s.vectors) {
+      input.writeUInt32LE(s.vectors.mxcsr, at + IN);
+      input.set(s.vectors.ymm, at + IN + 16);
+    }
   }
-  const run = spawnSync(runner, { input, maxBuffer: OUT * snippets.length + 1024 });
-  if (run.status !== 0 || run.stdout.length !== OUT * snippets.length) {
-    const done = Math.floor((run.stdout?.length ?? 0) / OUT);
+  const run = spawnSync(runner, more ? ["vectors"] : [], { input, maxBuffer: outSize * snippets.length + 1024 });
+  if (run.status !== 0 || run.stdout.length !== outSize * snippets.length) {
+    const done = Math.floor((run.stdout?.length ?? 0) / outSize);
     const bytes = Buffer.from(snippets[done]?.code ?? []).toString("hex");
     throw new Error(
       `the native run ended after ${done} of ${snippets.length} snippets, at ${bytes} (${run.signal ?? run.status})`,
     );
   }
   return snippets.map((s, k) => {
-    const out = run.stdout.subarray(k * OUT, (k + 1) * OUT);
+    const out = run.stdout.subarray(k * outSize, (k + 1) * outSize);
     const vector = out.readUInt32LE(4);
     return {
       vector,
@@ -315,7 +363,8 @@ export function runNatively(runner: string, snippets: readonly Snippet[]): Endin
       flags: out.readUInt32LE(160),
       data: out.readUInt32LE(164),
       stack: out.readUInt32LE(168),
-      fx: Uint8Array.from(out.subarray(176)),
+      fx: Uint8Array.from(out.subarray(176, OUT)),
+      ...(more ? { vectors: { mxcsr: out.readUInt32LE(OUT), ymm: Uint8Array.from(out.subarray(OUT + 16)) } } : {}),
     };
   });
 }
