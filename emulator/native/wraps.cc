@@ -88,7 +88,7 @@ void __wrap_helper_cpuid_x86_64(void* env) {
 
 // A helper that nothing calls where there is no SVM, and that takes a number and an address.
 void __wrap_helper_svm_check_intercept_param_x86_64(void* env, uint32_t number, uint64_t eip) {
-  if (Engine* e = currentEngine()) e->onVectorInstruction(number, eip, reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2);
+  if (Engine* e = currentEngine()) e->onVectorInstruction(number, eip, CALLER);
   else __real_helper_svm_check_intercept_param_x86_64(env, number, eip);
 }
 
