@@ -236,8 +236,6 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
   child.comm = task.comm;
   inheritPolicy(task, child);
   if (task.seccomp !== undefined) setSeccomp(child, task.seccomp);
-  child.policy = task.policy;
-  child.priority = task.priority;
   if (!sharesMemory) child.rseq = task.rseq;
   if ((flags & Clone.CLONE_CHILD_CLEARTID) !== 0) child.clearChildTid = childTid;
   if (child.process === task.process) {
