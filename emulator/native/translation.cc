@@ -98,6 +98,7 @@ uint32_t Engine::vectorAtHand(uint64_t& eip) const {
 void Engine::patchInstruction(uint64_t at, const Decoded& d, Width width, bool inPlace) {
   if (d.verdict == Verdict::fine) return;
   Patch& patch = patches_[patchCount_++];
+  patch.vector = VectorPlans::NONE;
   switch (d.verdict) {
     case Verdict::fine: break;
     // In 64-bit code one byte is enough (`push es`), so that the next page is not asked for.

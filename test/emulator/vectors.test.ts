@@ -66,6 +66,19 @@ describe.skipIf(!possible)("x86-64-v3", () => {
     close(guest);
   });
 
+  test("a block without them that the engine has a hand in is itself again", () => {
+    const guest = guestOf(
+      64,
+      "vzeroupper\njmp next\nnext: mov ecx, 32\nmov al, 7\nrep stosb\nxor eax, eax\ncpuid\nint3",
+      v3,
+    );
+    guest.cpu.setReg(Reg.rdi, DATA);
+    expect(runGuest(guest)).toMatchObject({ vector: 3 });
+    expect(guest.space.memory.bytes(DATA, 33)).toEqual(bytes(33, (i) => (i < 32 ? 7 : 0)));
+    expect(guest.cpu.reg(Reg.rax)).toBe(0xd);
+    close(guest);
+  });
+
   test("legacy SSE leaves the upper halves, VEX.128 clears them", () => {
     const guest = guestOf(
       64,
