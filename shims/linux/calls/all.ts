@@ -3,6 +3,7 @@ import { i386, x86_64 } from "../abi.ts";
 import { type Row, SyscallTable } from "../table.ts";
 import { attributeCalls } from "./attributes.ts";
 import { capabilityCalls } from "./capabilities.ts";
+import { clockAdjustCalls } from "./clock-adjust.ts";
 import { cloneCalls } from "./clone.ts";
 import { directoryCalls } from "./directory.ts";
 import { epollCalls } from "./epoll.ts";
@@ -56,6 +57,7 @@ const rows: readonly Row[] = [
   ...attributeCalls,
   ...extendedAttributeCalls,
   ...capabilityCalls,
+  ...clockAdjustCalls,
   ...cloneCalls,
   ...directoryCalls,
   ...epollCalls,

@@ -1,22 +1,28 @@
 /** clone, clone3, fork, vfork, unshare (kernel/fork.c). */
 import { Clone, type CloneRequest, clone } from "../clone.ts";
 import { Errno } from "../errno.ts";
-import { flagText, type Kind, pointer, scalar, size, word } from "../kinds.ts";
-import { fills } from "../kinds-memory.ts";
+import { pointer, size, word } from "../kinds.ts";
 import { unshareFiles, unshareFs } from "../sharing.ts";
 import { NSIG } from "../signals/numbers.ts";
-import { shownAs, struct, structIn, u32, u64, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import {
+  ARGS_SIZE_VER0,
+  type CloneArgs,
+  CSIGNAL,
+  cloneArgs,
+  cloneFlags,
+  readCloneArgs,
+  tidOut,
+  unshareFlags,
+} from "./clone-kinds.ts";
 
 const PAGE = 4096;
-const CSIGNAL = 0xff;
 const SIGCHLD = 17;
 const TWO_32 = 2 ** 32;
 /** CLONE_CLEAR_SIGHAND and CLONE_INTO_CGROUP: clone3 alone has room for them. */
 const CLEAR_SIGHAND = 1;
 const INTO_CGROUP = 2;
-const ARGS_SIZE_VER0 = 64;
 const ARGS_SIZE_VER2 = 88;
 const MAX_PID_NS_LEVEL = 32;
 
@@ -61,47 +67,15 @@ function oldClone(task: Task, given: number, stack: number, parentTid: number, c
   });
 }
 
-const hex64 = shownAs(u64, (value) => (value === 0 ? "NULL" : `0x${value.toString(16)}`));
-const cloneArgs = struct({
-  flags_low: u32,
-  flags_high: u32,
-  pidfd: hex64,
-  child_tid: hex64,
-  parent_tid: hex64,
-  exit_signal: u64,
-  stack: hex64,
-  stack_size: hex64,
-  tls: hex64,
-  set_tid: hex64,
-  set_tid_size: u64,
-  cgroup: u64,
-});
-
 /** struct clone_args in the size the caller knows (copy_struct_from_user); what it does not know is 0. */
-function readArgs(task: Task, at: number, bytes: number): ReturnType<typeof cloneArgs.read> | number {
+function readArgs(task: Task, at: number, bytes: number): CloneArgs | number {
   if (bytes > PAGE) return task.fail(Errno.E2BIG, "struct clone_args is larger than a page");
   if (bytes < ARGS_SIZE_VER0) return task.fail(Errno.EINVAL, "struct clone_args is too small");
   const raw = task.memory.bytes(at, bytes);
   if (raw.subarray(ARGS_SIZE_VER2).some((byte) => byte !== 0)) {
     return task.fail(Errno.E2BIG, "struct clone_args has fields that this kernel does not know");
   }
-  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
-  const field = (offset: number): number =>
-    offset + 8 > bytes ? 0 : view.getUint32(offset, true) + view.getUint32(offset + 4, true) * TWO_32;
-  return {
-    flags_low: view.getUint32(0, true),
-    flags_high: view.getUint32(4, true),
-    pidfd: field(8),
-    child_tid: field(16),
-    parent_tid: field(24),
-    exit_signal: field(32),
-    stack: field(40),
-    stack_size: field(48),
-    tls: field(56),
-    set_tid: field(64),
-    set_tid_size: field(72),
-    cgroup: field(80),
-  };
+  return readCloneArgs(raw);
 }
 
 function clone3(task: Task, at: number, bytes: number): Result {
@@ -167,38 +141,6 @@ function unshare(task: Task, given: number): number {
   return 0;
 }
 
-const NAMES = Object.entries(Clone).filter(([name]) => name !== "CLONE_NEWTIME");
-
-/** `CLONE_VM|CLONE_VFORK|SIGCHLD`, as strace. */
-function flagsText(flags: number, signal: number): string {
-  const name = signal === SIGCHLD ? "SIGCHLD" : String(signal);
-  if (flags === 0) return signal === 0 ? "0" : name;
-  const text = flagText("CLONE_", NAMES, flags);
-  return signal === 0 ? text : `${text}|${name}`;
-}
-
-const cloneFlags: Kind = scalar("pointer", (value) => flagsText((value & ~CSIGNAL) >>> 0, value & CSIGNAL));
-const unshareFlags: Kind = scalar("pointer", (value) => flagsText(value, 0));
-const argsIn: Kind = structIn({
-  ...cloneArgs,
-  show: (a) => {
-    const clear = (a.flags_high & CLEAR_SIGHAND) !== 0 ? "CLONE_CLEAR_SIGHAND|" : "";
-    const place = (value: number): string => (value === 0 ? "NULL" : `0x${value.toString(16)}`);
-    return (
-      `{flags=${clear}${flagsText(a.flags_low, 0)}, child_tid=${place(a.child_tid)}, ` +
-      `parent_tid=${place(a.parent_tid)}, exit_signal=${a.exit_signal}, stack=${place(a.stack)}, ` +
-      `stack_size=${place(a.stack_size)}, tls=${place(a.tls)}}`
-    );
-  },
-});
-const tidOut: Kind = {
-  ...valueOut(u32),
-  print: (value, at) =>
-    value === 0 ? "NULL" : at.result !== undefined && at.result > 0 ? tidText(value, at) : hexText(value),
-};
-const tidText = fills((at, c) => `[${c.task.memory.u32(at)}]`).print;
-const hexText = (value: number): string => `0x${value.toString(16)}`;
-
 const family = "process";
 const namespaces = "namespaces answer EPERM";
 
@@ -211,7 +153,7 @@ export const cloneCalls: readonly Row[] = [
     (task, flags, stack, parentTid, tls, childTid) => oldClone(task, flags, stack, parentTid, childTid, tls),
     { family, support: namespaces },
   ),
-  row("clone3", { x86_64: 435, i386: 435 }, [argsIn, size], clone3, {
+  row("clone3", { x86_64: 435, i386: 435 }, [cloneArgs, size], clone3, {
     family,
     support: "namespaces answer EPERM, cgroups EBADF",
   }),
