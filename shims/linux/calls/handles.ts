@@ -10,7 +10,8 @@ import { fail } from "../vfs/error.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, O_CLOEXEC } from "../vfs/flags.ts";
 
 /** AT_HANDLE_FID, AT_HANDLE_MNT_ID_UNIQUE, AT_HANDLE_CONNECTABLE. */
-const HANDLE_FLAGS = 0x200 | 1 | 2;
+const HANDLE_FID = 0x200;
+const HANDLE_FLAGS = HANDLE_FID | 1 | 2;
 const MNT_ID_UNIQUE = 1;
 /** struct file_handle: two words, then the handle itself: the inode's number and the file system's. */
 const HEADER = 8;
@@ -25,7 +26,8 @@ const nameToHandleAt = fileCall((task, directory, name, handle, mountId, flags) 
   const entry = entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0);
   const { inode } = entry;
   const { fs } = inode;
-  if (!fs.attributes) fail(Errno.EOPNOTSUPP, `${fs.type} has no handles`);
+  // An id that nobody opens by needs no more than a number.
+  if (!fs.attributes && !(flags & HANDLE_FID)) fail(Errno.EOPNOTSUPP, `${fs.type} has no handles`);
   const { memory } = task;
   const room = memory.u32(handle);
   if (room > MAX_HANDLE_BYTES) fail(Errno.EINVAL, "a handle has 128 bytes at most");

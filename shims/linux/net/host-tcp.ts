@@ -318,11 +318,11 @@ export class HostTcpSocket extends InetSocket {
     return this.#state === "listening" ? -Errno.EINVAL : this.#inbox.length;
   }
 
-  override setOption(_task: Task, level: number, name: number, value: Uint8Array): undefined {
+  override setOption(task: Task, level: number, name: number, value: Uint8Array): number | undefined {
     const on = (value[0] ?? 0) !== 0;
     if (level === IPPROTO_TCP && name === TCP_NODELAY) this.#socket?.setNoDelay(on);
     if (level === SOL_SOCKET && name === So.SO_KEEPALIVE) this.#socket?.setKeepAlive(on);
-    return undefined;
+    return super.setOption(task, level, name, value);
   }
 
   override poll(): number {

@@ -2,10 +2,21 @@
 import type { Socket as HostSocket } from "node:dgram";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
+import { hostErrno } from "../vfs/error.ts";
 import type { Wait } from "../wait.ts";
-import { type Endpoint, familyOf, isBroadcast } from "./address.ts";
-import { AF_INET, AF_INET6, AF_UNSPEC, MSG_OOB, SEND_SHUTDOWN, SOL_SOCKET } from "./constants.ts";
+import { type Endpoint, familyOf, type Ip, ipText, isBroadcast } from "./address.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNSPEC,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  MSG_OOB,
+  SEND_SHUTDOWN,
+  SOL_SOCKET,
+} from "./constants.ts";
 import { type HostNetwork, hostAddress, hostEndpoint, networkErrno } from "./host.ts";
+import { interfaceText } from "./multicast.ts";
 import { So } from "./options.ts";
 import { type Outgoing, type SocketMaking, waiting } from "./socket.ts";
 import { UdpSocket } from "./udp.ts";
@@ -18,6 +29,8 @@ export class HostUdpSocket extends UdpSocket {
   /** -EAGAIN until the host has bound it, then 0 or why not. */
   #bound: number = -Errno.EAGAIN;
   #connected = false;
+  /** Groups to join once it is bound, and the interface of each. */
+  readonly #awaited = new Map<Ip, Ip>();
 
   constructor(making: SocketMaking, host: HostNetwork) {
     super(making);
@@ -63,10 +76,58 @@ export class HostUdpSocket extends UdpSocket {
       const bound = socket.address();
       this.local = hostEndpoint(bound.address, bound.port);
       this.#bound = 0;
+      for (const [group, address] of this.#awaited) {
+        const failed = this.joinOnNetwork(group, address, true);
+        if (failed < 0) this.error = -failed;
+      }
+      this.#awaited.clear();
+      this.#setMulticast(socket);
       this.changed();
     });
     socket.bind({ address: hostAddress(this.domain, at.ip), port: at.port, exclusive: true }).unref();
     return socket;
+  }
+
+  /** Which addresses interfaces have only the host knows: it says no to others. */
+  protected override get isLocal(): (ip: Ip) => boolean {
+    return () => true;
+  }
+
+  protected override joinOnNetwork(group: Ip, address: Ip, joins: boolean): number {
+    const socket = this.#socket;
+    if (socket === undefined || this.#bound !== 0) {
+      if (joins) this.#awaited.set(group, address);
+      else this.#awaited.delete(group);
+      return 0;
+    }
+    try {
+      const [name, through] = [ipText(group), interfaceText(address)];
+      if (joins) socket.addMembership(name, through);
+      else socket.dropMembership(name, through);
+      return 0;
+    } catch (error) {
+      const errno = hostErrno(error);
+      if (errno === undefined) throw error;
+      return -errno;
+    }
+  }
+
+  override setOption(task: Task, level: number, name: number, value: Uint8Array): number | undefined {
+    const own = level === IPPROTO_IP || level === IPPROTO_IPV6;
+    const result =
+      super.setOption(task, level, name, value) ??
+      (own ? this.options.write(task.abi, level, name, value, false) : undefined);
+    if (result === 0 && this.#socket !== undefined && this.#bound === 0) this.#setMulticast(this.#socket);
+    return result;
+  }
+
+  #setMulticast(socket: HostSocket): void {
+    const v6 = this.domain === AF_INET6;
+    const [level, ttl, loop] = v6 ? [IPPROTO_IPV6, 18, 19] : [IPPROTO_IP, 33, 34];
+    if (this.options.isSet(level, ttl)) socket.setMulticastTTL(this.options.get(level, ttl));
+    if (this.options.isSet(level, loop)) socket.setMulticastLoopback(this.options.has(level, loop));
+    const through = interfaceText(this.memberships.interface);
+    if (through !== undefined && !v6) socket.setMulticastInterface(through);
   }
 
   override connect(_task: Task, address: Uint8Array): number | Wait {

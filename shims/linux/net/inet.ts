@@ -10,8 +10,10 @@ import {
   endpointOf,
   familyOf,
   type Ip,
+  ipBytes,
   isAny,
   isLoopback,
+  isMulticast,
   isV4,
   LOOPBACK4,
   LOOPBACK6,
@@ -19,6 +21,7 @@ import {
   SOCKADDR_IN6_SHORT,
 } from "./address.ts";
 import { AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET } from "./constants.ts";
+import { IP_MULTICAST_IF, Memberships } from "./multicast.ts";
 import { IPV6_V6ONLY, So } from "./options.ts";
 import { Socket } from "./socket.ts";
 
@@ -33,7 +36,7 @@ const FIRST_UNPRIVILEGED = 1024;
  * @returns the source address a socket gets that has none, or undefined when there is no route
  */
 export function routeTo(ip: Ip): Ip | undefined {
-  if (isAny(ip) || isLoopback(ip)) return isV4(ip) ? LOOPBACK4 : LOOPBACK6;
+  if (isAny(ip) || isLoopback(ip) || isMulticast(ip)) return isV4(ip) ? LOOPBACK4 : LOOPBACK6;
   return undefined;
 }
 
@@ -54,6 +57,11 @@ export class Ports {
 
   at(port: number): Iterable<InetSocket> {
     return this.#holders.get(port) ?? [];
+  }
+
+  some(test: (socket: InetSocket) => boolean): boolean {
+    for (const holders of this.#holders.values()) for (const socket of holders) if (test(socket)) return true;
+    return false;
   }
 
   /** Some number below `limit`, from the run's seed. */
@@ -97,9 +105,32 @@ export class Ports {
 export abstract class InetSocket extends Socket {
   local: Endpoint = { ip: this.anyAddress, port: 0 };
   remote: Endpoint | undefined;
+  readonly memberships = new Memberships();
   /** bind(2) chose the address and the port: they stay when the connection goes. */
   protected boundIp = false;
   protected boundPort = false;
+
+  /** Addresses that an interface has. */
+  protected get isLocal(): (ip: Ip) => boolean {
+    return isLoopback;
+  }
+
+  /** Carries a change of membership out where the network is: 0 or a negative errno. */
+  protected joinOnNetwork(_group: Ip, _address: Ip, _joins: boolean): number {
+    return 0;
+  }
+
+  override setOption(task: Task, level: number, name: number, value: Uint8Array): number | undefined {
+    const option = { abi: task.abi, domain: this.domain, level, name, value };
+    return this.memberships.set(option, this.isLocal, (group, address, joins) =>
+      this.joinOnNetwork(group, address, joins),
+    );
+  }
+
+  override getOption(_task: Task, level: number, name: number): Uint8Array | number | undefined {
+    if (level !== IPPROTO_IP || name !== IP_MULTICAST_IF) return undefined;
+    return ipBytes(AF_INET, this.memberships.interface);
+  }
 
   protected abstract get ports(): Ports;
 

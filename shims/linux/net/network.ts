@@ -183,6 +183,12 @@ export class Network {
     return best.length > 1 ? best[this.tcpPorts.pick(best.length)] : best[0];
   }
 
+  /** The UDP sockets that get what is sent to a group: none while nobody has joined it. */
+  groupMembers(to: Endpoint): UdpSocket[] {
+    if (!this.udpPorts.some(({ memberships }) => memberships.has(to.ip))) return [];
+    return [...this.udpPorts.at(to.port)].filter((one) => one instanceof UdpSocket).filter((one) => one.hears(to.ip));
+  }
+
   /** The UDP socket that gets a datagram. */
   datagramReceiver(to: Endpoint, from: Endpoint): UdpSocket | undefined {
     let best: UdpSocket | undefined;

@@ -201,6 +201,11 @@ export class SocketOptions {
     return this.#values.get(key(level, name)) ?? STORED.get(key(level, name))?.initial ?? 0;
   }
 
+  /** The program has chosen a value. */
+  isSet(level: number, name: number): boolean {
+    return this.#values.has(key(level, name));
+  }
+
   has(level: number, name: number): boolean {
     return this.get(level, name) !== 0;
   }

@@ -370,10 +370,10 @@ export class TcpSocket extends InetSocket {
     peer.readQueue.wake();
   }
 
-  override setOption(_task: Task, level: number, name: number, value: Uint8Array): undefined {
+  override setOption(task: Task, level: number, name: number, value: Uint8Array): number | undefined {
     const uncorks = name === TCP_CORK ? (value[0] ?? 0) === 0 : name === TCP_NODELAY && (value[0] ?? 0) !== 0;
     if (level === IPPROTO_TCP && uncorks) this.#uncork();
-    return undefined;
+    return super.setOption(task, level, name, value);
   }
 
   /** The last byte is the urgent one (tcp(7), Sockets API: out-of-band data). */
@@ -449,8 +449,8 @@ export class TcpSocket extends InetSocket {
     return super.ioctl(task, request, argument);
   }
 
-  override getOption(_task: Task, level: number, name: number): Uint8Array | undefined {
-    if (level !== IPPROTO_TCP || name !== TCP_INFO) return undefined;
+  override getOption(task: Task, level: number, name: number): Uint8Array | number | undefined {
+    if (level !== IPPROTO_TCP || name !== TCP_INFO) return super.getOption(task, level, name);
     const info = new Uint8Array(TCP_INFO_BYTES);
     info[0] = STATE_NUMBERS[this.#state];
     return info;

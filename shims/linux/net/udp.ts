@@ -4,7 +4,17 @@ import type { Task } from "../task.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "../vfs/flags.ts";
 import type { Wait } from "../wait.ts";
 import { udpCost } from "./accounting.ts";
-import { addressOf, type Endpoint, familyOf, type Ip, ipBytes, isAny, isBroadcast, isV4 } from "./address.ts";
+import {
+  addressOf,
+  type Endpoint,
+  familyOf,
+  type Ip,
+  ipBytes,
+  isAny,
+  isBroadcast,
+  isMulticast,
+  isV4,
+} from "./address.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -29,6 +39,7 @@ import { int32, So } from "./options.ts";
 import type { Control, Incoming, Outgoing } from "./socket.ts";
 
 const UDP_CORK = 1;
+const IP_MULTICAST_ALL = 49;
 const MAX_V4 = 65_507;
 const MAX_V6 = 65_527;
 const IP_TTL = 2;
@@ -132,6 +143,11 @@ export class UdpSocket extends InetSocket {
   #transmit(bytes: Uint8Array, to: Endpoint, source: Ip): void {
     const from = { ip: isAny(this.local.ip) ? source : this.local.ip, port: this.local.port };
     const target = { ip: destinationOf(to.ip), port: to.port };
+    if (isMulticast(to.ip)) {
+      // What leaves by the loopback comes back by it, whatever IP_MULTICAST_LOOP says.
+      for (const member of this.network.groupMembers(target)) member.take(bytes, from, target);
+      return;
+    }
     const receiver = this.network.datagramReceiver(target, from);
     if (receiver !== undefined) receiver.take(bytes, from, target);
     else if (this.remote !== undefined) {
@@ -142,9 +158,10 @@ export class UdpSocket extends InetSocket {
   }
 
   /** UDP_CORK is over: what was held back goes. */
-  override setOption(_task: Task, level: number, name: number, value: Uint8Array): number | undefined {
+  override setOption(task: Task, level: number, name: number, value: Uint8Array): number | undefined {
     const corked = this.#corked;
-    if (level !== IPPROTO_UDP || name !== UDP_CORK || (value[0] ?? 0) !== 0 || corked === undefined) return undefined;
+    if (level !== IPPROTO_UDP || name !== UDP_CORK || (value[0] ?? 0) !== 0 || corked === undefined)
+      return super.setOption(task, level, name, value);
     this.#corked = undefined;
     const source = routeTo(corked.to.ip);
     if (source !== undefined) this.#transmit(corked.bytes, corked.to, source);
@@ -211,6 +228,12 @@ export class UdpSocket extends InetSocket {
       }
     }
     return controls;
+  }
+
+  /** Whether what is sent to a group comes here: to members, and to sockets for any address while somebody is one. */
+  hears(group: Ip): boolean {
+    if (!this.receivesAt(group)) return false;
+    return this.memberships.has(group) || (isV4(group) && this.options.has(IPPROTO_IP, IP_MULTICAST_ALL));
   }
 
   /** How well it fits a datagram (compute_score): -1 not at all. */

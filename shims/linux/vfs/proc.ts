@@ -117,6 +117,10 @@ class SnapshotOpen extends OpenFile {
     return true;
   }
 
+  override get splicesTo(): boolean {
+    return true;
+  }
+
   read(into: Uint8Array): number {
     const got = this.pread(into, this.position);
     if (got > 0) this.position += got;

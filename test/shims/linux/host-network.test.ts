@@ -11,6 +11,8 @@ import { SHIMBED } from "../../world/harness.ts";
 import { listAsOnLinux } from "./native-list.ts";
 
 listAsOnLinux("operations over the host's loopback as on Linux", "net-host.c", ["--net", "host"]);
+listAsOnLinux("multicast over the host's loopback as on Linux", "multicast.c", ["--net", "host"]);
+listAsOnLinux("multicast over the run's own loopback as on Linux", "multicast.c");
 
 const started: ChildProcess[] = [];
 afterAll(() => {
