@@ -9,7 +9,7 @@ import { Errno, errnoName } from "./errno.ts";
 import { endTask, endVfork, exitProcess } from "./exit.ts";
 import { Limits, Resource } from "./limits.ts";
 import { type Loaded, loadProgram, READ_IMPLIES_EXEC } from "./loader.ts";
-import { elfErrno, findProgram, type Program, setIds } from "./program.ts";
+import { elfErrno, findProgram, type HowNamed, type Program, setIds } from "./program.ts";
 import { Event } from "./ptrace/numbers.ts";
 import { beginEvent, stopInCall } from "./ptrace/stops.ts";
 import type { Tracee } from "./ptrace/tracee.ts";
@@ -113,7 +113,6 @@ function startError(path: string, error: VfsError): UserError {
 /**
  * execve(2) and execveat(2) after their arguments have been read.
  * @param start directory that a relative `path` starts from
- * @param execfn what AT_EXECFN says
  */
 export function exec(
   task: Task,
@@ -121,9 +120,9 @@ export function exec(
   path: string,
   argv: readonly Uint8Array[],
   envp: readonly Uint8Array[],
-  execfn: string = path,
-  follow: boolean = true,
+  how: HowNamed = {},
 ): Result {
+  const { shown = path, follow = true, isHidden = false } = how;
   const { kernel, process } = task;
   const { fs, cred, limits } = process;
   const started = cred.clone();
@@ -131,7 +130,7 @@ export function exec(
   let program: Program;
   let loaded: Loaded;
   try {
-    program = findProgram({ root: fs.root, cwd: fs.cwd, creds: cred }, start, path, argv, follow);
+    program = findProgram({ root: fs.root, cwd: fs.cwd, creds: cred }, start, path, argv, { shown, follow, isHidden });
     const { bits } = program.main.image;
     const abi = bits === 64 ? "x86_64" : "i386";
     if (!kernel.gate.serves(abi)) {
@@ -144,7 +143,7 @@ export function exec(
       kernel,
       program,
       envp,
-      execfn: latin1(execfn),
+      execfn: latin1(shown),
       cred: started,
       secure,
       personality: process.personality,
@@ -176,7 +175,8 @@ export function exec(
   process.mm = loaded.mm;
   endVfork(task);
   kernel.signals.execed(task);
-  become(task, program.main.entry, execfn, loaded);
+  // What a descriptor alone names is called as its file is.
+  become(task, program.main.entry, path === "" ? start.name : shown, loaded);
   if (task.dead) return settled;
   kernel.gate.lifecycle?.exec(task.tid, was);
   return task.tracee === undefined ? settled : tellTracer(task, task.tracee, was);
@@ -234,16 +234,15 @@ function ownFiles(task: Task): void {
   commonFiles.release();
 }
 
-/** The task in the CPU becomes the loaded program. */
-function become(task: Task, entry: Entry, execfn: string, loaded: Loaded): void {
+/** The task in the CPU becomes the loaded program. @param name path that it is called after */
+function become(task: Task, entry: Entry, name: string, loaded: Loaded): void {
   const { kernel, process } = task;
   const { machine } = kernel;
   process.exe = pathOf(entry, process.fs.root);
   process.execed = true;
   process.clockReads = 0;
   process.personality = (process.personality & ~READ_IMPLIES_EXEC) | loaded.personality;
-  const name = execfn.slice(execfn.lastIndexOf("/") + 1);
-  task.comm = name.slice(0, COMM_BYTES);
+  task.comm = name.slice(name.lastIndexOf("/") + 1).slice(0, COMM_BYTES);
   task.abi = process.abi;
   machine.activate(loaded.mm.space);
   const cleared = task.punch({ kind: "ClearTls" }, "execve");

@@ -3,7 +3,7 @@ import { type ElfErrno, ElfError, type ElfImage, parseElf } from "../../emulator
 import type { SetIds } from "./credentials.ts";
 import { Errno } from "./errno.ts";
 import { fail, VfsError } from "./vfs/error.ts";
-import { S_ISGID, S_ISUID, X_OK } from "./vfs/flags.ts";
+import { S_IFLNK, S_IFMT, S_ISGID, S_ISUID, X_OK } from "./vfs/flags.ts";
 import { demand, type Entry, FileInode } from "./vfs/inode.ts";
 import { find, type WalkContext } from "./vfs/walk.ts";
 
@@ -12,6 +12,16 @@ export interface Executable {
   readonly entry: Entry;
   readonly file: FileInode;
   readonly image: ElfImage;
+}
+
+/** How execveat names a program. */
+export interface HowNamed {
+  /** What AT_EXECFN says, and what a script's interpreter is given; the path when omitted. */
+  readonly shown?: string;
+  /** A symbolic link at the end is followed; true when omitted. */
+  readonly follow?: boolean;
+  /** That name leads nowhere once the program runs (BINPRM_FLAGS_PATH_INACCESSIBLE). */
+  readonly isHidden?: boolean;
 }
 
 /** What an exec starts. Nothing has been changed yet. */
@@ -42,16 +52,18 @@ export function findProgram(
   start: Entry,
   path: string,
   argv: readonly Uint8Array[],
-  follow = true,
+  how: HowNamed = {},
 ): Program {
-  let entry = path === "" ? start : find(context, start, path, follow);
-  let name = path;
+  let entry = path === "" ? start : find(context, start, path, how.follow ?? true);
+  let name = how.shown ?? path;
   let args = argv;
   for (let depth = 0; ; depth++) {
     if (depth > MAX_DEPTH) fail(Errno.ELOOP, `more than ${MAX_DEPTH} scripts whose interpreter is a script`);
     const file = executableFile(entry, context);
     const head = readAt(file, 0, HEAD_BYTES);
     if (head[0] !== 0x23 || head[1] !== 0x21) return elfProgram(context, entry, file, name, args);
+    if (depth === 0 && how.isHidden)
+      fail(Errno.ENOENT, "the interpreter cannot open it: its descriptor is closed by then");
     const line = parseScript(head);
     const before = [line.interpreter, ...(line.argument === undefined ? [] : [line.argument])];
     args = [...before, Buffer.from(name, "latin1"), ...args.slice(1)];
@@ -72,6 +84,7 @@ function needed(context: WalkContext, path: string, what: string): Entry {
 
 function executableFile(entry: Entry, context: WalkContext): FileInode {
   const { inode } = entry;
+  if ((inode.mode & S_IFMT) === S_IFLNK) return fail(Errno.ELOOP, "a symbolic link, which is not followed");
   if (!(inode instanceof FileInode)) return fail(Errno.EACCES, "not a regular file");
   demand(inode, context.creds, X_OK);
   inode.opening(0);

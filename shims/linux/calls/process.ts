@@ -51,13 +51,13 @@ function execveat(task: Task, fd: number, pathname: number, argv: number, envp: 
   const env = stringsAt(task, envp);
   if (typeof env === "number") return env;
   const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
-  if (fd === AT_FDCWD || name.startsWith("/")) return exec(task, process.fs.cwd, name, args, env, name, follow);
+  if (fd === AT_FDCWD || name.startsWith("/")) return exec(task, process.fs.cwd, name, args, env, { follow });
   const file = process.files.get(fd);
   if (file === undefined) return task.fail(Errno.EBADF, `descriptor ${fd} is not open`);
   // What AT_EXECFN says then, and what a script's interpreter is given (fs/exec.c, alloc_bprm).
   const shown = name === "" ? `/dev/fd/${fd}` : `/dev/fd/${fd}/${name}`;
-  if (name !== "") return exec(task, file.entry, name, args, env, shown, follow);
-  return exec(task, file.entry, "", args, env, shown);
+  const isHidden = process.files.closeOnExec(fd);
+  return exec(task, file.entry, name, args, env, { shown, isHidden, follow: follow || name === "" });
 }
 
 function exit(task: Task, status: number): Result {

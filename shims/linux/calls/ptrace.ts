@@ -1,5 +1,7 @@
 /** ptrace(2). */
+
 import { readUserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
+import { MemoryFault } from "../../../emulator/errors.ts";
 import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { choice, pid, pointer } from "../kinds.ts";
@@ -201,7 +203,14 @@ function peekInfo({ task, tracee, address, data }: Request): number {
   const { signals, process } = tracee.task;
   const { pending } = (flags & PEEKSIGINFO_SHARED) !== 0 ? process.signals : signals;
   let copied = 0;
-  for (const queued of pending.infos(from, count)) queued.write(memory, data + SIGINFO_BYTES * copied++, abi);
+  try {
+    for (const queued of pending.infos(from, count)) {
+      queued.write(memory, data + SIGINFO_BYTES * copied, abi);
+      copied++;
+    }
+  } catch (error) {
+    if (!(error instanceof MemoryFault) || copied === 0) throw error;
+  }
   return copied;
 }
 

@@ -1,7 +1,7 @@
 /** The two ends of a pseudo-terminal: what /dev/ptmx and /dev/pts open. */
 import { Errno } from "../errno.ts";
 import { Signal } from "../signals/numbers.ts";
-import type { Task } from "../task.ts";
+import type { Process, Task } from "../task.ts";
 import type { WaitQueue } from "../wait.ts";
 import { install } from "./call-context.ts";
 import { fail } from "./error.ts";
@@ -128,24 +128,18 @@ export class PtySlave extends OpenFile {
 
   override ioctl(task: Task, request: number, argument: number): number | undefined {
     const { pty } = this;
-    const { process, memory, kernel } = task;
+    const { process, memory } = task;
     if (pty.hungUp) return task.fail(request === Tty.TIOCSPGRP ? Errno.ENOTTY : Errno.EIO, "the terminal hung up");
     if (changesTerminal(request)) {
       const refused = pty.demandForeground(Signal.SIGTTOU);
       if (refused !== 0) return refused;
     }
-    const controls = pty.session !== 0 && pty.session === process.sid;
+    const isOwn = controls(pty, process);
     switch (request) {
       case Tty.TIOCSCTTY:
-        if (controls && process.pid === process.sid) return 0;
-        if (process.pid !== process.sid || kernel.vfs.ptyOf(process.sid))
-          return task.fail(Errno.EPERM, "only a session's leader without a controlling terminal may");
-        if (pty.session !== 0 && !(argument === 1 && process.cred.euid === 0))
-          return task.fail(Errno.EPERM, "it is another session's");
-        pty.adopt(process);
-        return 0;
+        return takeTerminal(task, pty, argument);
       case Tty.TIOCNOTTY:
-        if (!controls) return task.fail(Errno.ENOTTY, "not the controlling terminal");
+        if (!isOwn) return task.fail(Errno.ENOTTY, "not the controlling terminal");
         if (process.pid === process.sid) {
           pty.signal(Signal.SIGHUP);
           pty.signal(Signal.SIGCONT);
@@ -154,16 +148,11 @@ export class PtySlave extends OpenFile {
         return 0;
       case Tty.TIOCGPGRP:
       case Tty.TIOCGSID:
-        if (!controls) return task.fail(Errno.ENOTTY, "not the controlling terminal");
+        if (!isOwn) return task.fail(Errno.ENOTTY, "not the controlling terminal");
         memory.setU32(argument, request === Tty.TIOCGPGRP ? pty.foreground : pty.session);
         return 0;
       case Tty.TIOCSPGRP:
-        if (!controls) return task.fail(Errno.ENOTTY, "not the controlling terminal");
-        {
-          const refused = pty.demandForeground(Signal.SIGTTOU);
-          if (refused !== 0) return refused === -Errno.EIO ? -Errno.ENOTTY : refused;
-        }
-        return pty.setForeground(task, argument);
+        return chooseForeground(task, pty, argument);
       case Tty.TIOCOUTQ:
         memory.setU32(argument, pty.shown);
         return 0;
@@ -193,6 +182,31 @@ export class PtySlave extends OpenFile {
     this.pty.slaves--;
     this.pty.masterReadable.wake();
   }
+}
+
+function controls(pty: Pty, { sid }: Process): boolean {
+  return pty.session !== 0 && pty.session === sid;
+}
+
+/** TIOCSCTTY, which means the slave whichever end it is asked of (tiocsctty in drivers/tty/tty_jobctrl.c). */
+function takeTerminal(task: Task, pty: Pty, force: number): number {
+  const { process, kernel } = task;
+  const leads = process.pid === process.sid;
+  if (leads && controls(pty, process)) return 0;
+  if (!leads || kernel.vfs.ptyOf(process.sid))
+    return task.fail(Errno.EPERM, "only a session's leader without a controlling terminal may");
+  if (pty.session !== 0 && !(force === 1 && process.cred.euid === 0))
+    return task.fail(Errno.EPERM, "it is another session's");
+  pty.adopt(process);
+  return 0;
+}
+
+/** TIOCSPGRP, likewise. */
+function chooseForeground(task: Task, pty: Pty, argument: number): number {
+  if (!controls(pty, task.process)) return task.fail(Errno.ENOTTY, "not the controlling terminal");
+  const refused = pty.demandForeground(Signal.SIGTTOU);
+  if (refused !== 0) return refused === -Errno.EIO ? -Errno.ENOTTY : refused;
+  return pty.setForeground(task, argument);
 }
 
 /** What an open of /dev/ptmx gives. */
@@ -291,6 +305,10 @@ export class PtyMaster extends OpenFile {
         slave.opened(task, argument);
         return install(task, slave, (argument & O_CLOEXEC) !== 0);
       }
+      case Tty.TIOCSCTTY:
+        return takeTerminal(task, pty, argument);
+      case Tty.TIOCSPGRP:
+        return chooseForeground(task, pty, argument);
       case Tty.TIOCGPGRP:
         memory.setU32(argument, pty.foreground);
         return 0;
@@ -298,8 +316,6 @@ export class PtyMaster extends OpenFile {
         if (pty.session === 0) return task.fail(Errno.ENOTTY, "it is nobody's controlling terminal");
         memory.setU32(argument, pty.session);
         return 0;
-      case Tty.TIOCSPGRP:
-        return task.fail(Errno.ENOTTY, "not the controlling terminal");
       case Tty.TIOCOUTQ:
         memory.setU32(argument, 0);
         return 0;

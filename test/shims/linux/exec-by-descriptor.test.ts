@@ -1,0 +1,3 @@
+import { listAsOnLinux } from "./native-list.ts";
+
+listAsOnLinux("programs started by a descriptor", "exec-by-descriptor.c");
