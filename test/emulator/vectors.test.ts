@@ -7,7 +7,7 @@ import { nativeRunner, numbers, runNatively, SnippetGuest } from "./snippets.ts"
 import { compareVectors, vectorSnippet } from "./vector-snippets.ts";
 
 // `npx tsx test/emulator/fuzz-engine.ts --cpu x86-64-v3 100000 1` runs more.
-const COUNT = 5000;
+const COUNT = 2500;
 const v3 = { processor: "x86-64-v3" } as const;
 const possible = loadNative().lacksForV3().length === 0;
 
