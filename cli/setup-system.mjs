@@ -21,6 +21,9 @@ const TEST_PACKAGES = [
   { name: "qemu-user" },
   { name: "busybox-static" },
   { name: "strace" },
+  { name: "gdb", optional: true },
+  { name: "ltrace", optional: true },
+  { name: "python3-seccomp", optional: true },
   // The tests unpack programs of Debian's mirror; Ubuntu needs its keys for that.
   { name: "debian-archive-keyring", optional: true },
 ];

@@ -351,6 +351,6 @@ function filter({ task, tracee, code, address, data }: Request): number {
 export const ptraceCalls: readonly Row[] = [
   row("ptrace", { x86_64: 101, i386: 26 }, [choice("PTRACE_", Ptrace, "long"), pid, pointer, pointer], ptrace, {
     family: "process",
-    support: "no hardware breakpoints (ENOSPC), PTRACE_SINGLEBLOCK answers EIO; there is no XSAVE state (ENODEV)",
+    support: "no hardware breakpoints (ENOSPC), and PTRACE_SINGLEBLOCK answers EIO",
   }),
 ];

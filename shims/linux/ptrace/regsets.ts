@@ -1,7 +1,18 @@
 /** PTRACE_GETREGSET and PTRACE_SETREGSET: the sets a program of either word size has (regsets of arch/x86/kernel/ptrace.c). */
 import { gdtLayouts, readUserDesc, userDescOf, writeUserDesc } from "../../../emulator/descriptors.ts";
 import { Errno } from "../errno.ts";
-import { FSAVE_BYTES, FXSAVE_BYTES, getFsave, getFxsave, putFsave, putFxsave } from "./float.ts";
+import { hasXsave } from "../signals/fpstate.ts";
+import {
+  FSAVE_BYTES,
+  FXSAVE_BYTES,
+  getFsave,
+  getFxsave,
+  getXsave,
+  putFsave,
+  putFxsave,
+  putXsave,
+  XSAVE_BYTES,
+} from "./float.ts";
 import { getNarrow, getWide, NARROW_REGISTERS, putNarrow, putWide, WIDE_REGISTERS } from "./registers.ts";
 import type { Tracee } from "./tracee.ts";
 
@@ -68,8 +79,17 @@ const fsave: RegSet = {
   },
 };
 
-/** A CPU without XSAVE has no such state. */
-const extended: RegSet = { unit: 8, bytes: FXSAVE_BYTES + 64, get: () => -Errno.ENODEV, put: () => -Errno.ENODEV };
+/** What a CPU without XSAVE does not have. */
+const extended: RegSet = {
+  unit: 8,
+  bytes: XSAVE_BYTES,
+  get: ({ task }) => getXsave(task) ?? -Errno.ENODEV,
+  put({ task }, bytes) {
+    if (!hasXsave(task)) return -Errno.ENODEV;
+    if (bytes.length !== XSAVE_BYTES) return -Errno.EFAULT;
+    return putXsave(task, bytes) ? 0 : -Errno.EINVAL;
+  },
+};
 
 /** There is no I/O permission bitmap to show. */
 const permissions: RegSet = { unit: 8, bytes: 8192, get: () => -Errno.ENXIO, put: () => -Errno.EOPNOTSUPP };

@@ -77,7 +77,8 @@ export function saveFpu(task: Task, at: number, narrow: boolean): void {
   memory.write(narrow ? at + FSAVE_BYTES : at, extended ? scratch.fpu : scratch.fpu.subarray(0, Software.magic1));
 }
 
-function hasXsave({ kernel }: Task): boolean {
+/** The CPU has XSAVE, and AVX as the one component that FXSAVE does not know. */
+export function hasXsave({ kernel }: Task): boolean {
   return kernel.machine.processor === "x86-64-v3";
 }
 
