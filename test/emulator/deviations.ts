@@ -1,6 +1,6 @@
 // Where the engine and a processor differ on a single instruction, and why. What is not named here must be the same.
 import type { Bits } from "./guest.ts";
-import type { Ending, Snippet } from "./snippets.ts";
+import type { Ending, HostEnding, Snippet } from "./snippets.ts";
 
 interface Parts {
   readonly bits: Bits;
@@ -42,17 +42,11 @@ export function leaves(s: Snippet, bits: Bits): boolean {
 }
 
 /** Whether the engine found nothing where the program that runs snippets natively has memory of its own. */
-export function touchesNative(host: Ending, ours: Ending): boolean {
-  const { address } = ours;
-  return (
-    ours.vector === 14 &&
-    ((address >= 0x10000000n && address < 0x10200000n) ||
-      (address >= 0x12000000n && address < 0x60000000n && host.vector === 1) ||
-      (address > 0xf0000000n && address < 0x100000000n))
-  );
+export function touchesNative(host: HostEnding, ours: Ending): boolean {
+  return ours.vector === 14 && host.memory.has(ours.address);
 }
 
-type Rule = readonly [name: string, holds: (p: Parts, host: Ending, ours: Ending, strict: boolean) => boolean];
+type Rule = readonly [name: string, holds: (p: Parts, host: HostEnding, ours: Ending, strict: boolean) => boolean];
 
 const oneOf =
   (...ops: number[]) =>
@@ -167,7 +161,7 @@ const show = (e: Ending): string =>
   `vector ${e.vector} error ${e.error} rip ${e.rip.toString(16)} address ${e.address.toString(16)} flags ${e.flags.toString(16)}`;
 
 /** Undefined when both ended alike or the difference has a name; else what differs. */
-export function compare(s: Snippet, bits: Bits, host: Ending, ours: Ending, strict = false): string | undefined {
+export function compare(s: Snippet, bits: Bits, host: HostEnding, ours: Ending, strict = false): string | undefined {
   const p = split(s.code, bits);
   if (different.some(([, holds]) => holds(p, host, ours, strict))) return undefined;
   const differ = (what: string): string =>

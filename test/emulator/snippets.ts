@@ -9,6 +9,8 @@ import { type Bits, CODE, close, DATA, type Guest, newGuest, STACK } from "./gue
 
 const STACK_LOW = STACK - 0x4000;
 const CODE_SIZE = 0x2000;
+/** RLIMIT_STACK is mostly this. */
+const STACK_MAY_GROW = 8n << 20n;
 
 export interface Snippet {
   readonly registers: readonly bigint[];
@@ -42,6 +44,31 @@ export interface Ending {
   readonly stack: number;
   readonly fx: Uint8Array;
   readonly vectors?: Vectors;
+}
+
+/** How it ended on the host, in a program with memory of its own. */
+export interface HostEnding extends Ending {
+  readonly memory: HostMemory;
+}
+
+/** What the program that runs snippets natively has mapped beside what a snippet is given. */
+class HostMemory {
+  readonly #ranges: (readonly [start: bigint, end: bigint])[] = [];
+
+  /** @param maps its /proc/self/maps */
+  constructor(maps: string) {
+    const given = [CODE, DATA, STACK_LOW].map(BigInt);
+    for (const [, start = "", end = "", name = ""] of maps.matchAll(/^(\w+)-(\w+) (?:\S+ +){4}(.*)$/gm)) {
+      const [from, to] = [BigInt(`0x${start}`), BigInt(`0x${end}`)];
+      if (given.some((address) => from <= address && address < to) || name === "[vsyscall]") continue;
+      // An access below the stack makes it grow.
+      this.#ranges.push([name === "[stack]" ? from - STACK_MAY_GROW : from, to]);
+    }
+  }
+
+  has(address: bigint): boolean {
+    return this.#ranges.some(([start, end]) => start <= address && address < end);
+  }
 }
 
 /** A small generator of numbers, the same everywhere (mulberry32). */
@@ -324,7 +351,7 @@ export function nativeRunner(bits: Bits): string | undefined {
 }
 
 /** The endings of all snippets on the host; either all have vectors or none. */
-export function runNatively(runner: string, snippets: readonly Snippet[]): Ending[] {
+export function runNatively(runner: string, snippets: readonly Snippet[]): HostEnding[] {
   const more = snippets[0]?.vectors ? VECTORS : 0;
   const [inSize, outSize] = [IN + more, OUT + more];
   const input = Buffer.alloc(inSize * snippets.length);
@@ -343,16 +370,19 @@ export function runNatively(runner: string, snippets: readonly Snippet[]): Endin
       input.set(s.vectors.ymm, at + IN + 16);
     }
   }
-  const run = spawnSync(runner, more ? ["vectors"] : [], { input, maxBuffer: outSize * snippets.length + 1024 });
-  if (run.status !== 0 || run.stdout.length !== outSize * snippets.length) {
-    const done = Math.floor((run.stdout?.length ?? 0) / outSize);
+  const run = spawnSync(runner, more ? ["vectors"] : [], { input, maxBuffer: outSize * snippets.length + 2 ** 17 });
+  const maps = run.stdout?.length >= 4 ? run.stdout.readUInt32LE(0) : 0;
+  const results = run.stdout?.subarray(4 + maps) ?? Buffer.alloc(0);
+  if (run.status !== 0 || results.length !== outSize * snippets.length) {
+    const done = Math.floor(results.length / outSize);
     const bytes = Buffer.from(snippets[done]?.code ?? []).toString("hex");
     throw new Error(
       `the native run ended after ${done} of ${snippets.length} snippets, at ${bytes} (${run.signal ?? run.status})`,
     );
   }
+  const memory = new HostMemory(run.stdout.toString("latin1", 4, 4 + maps));
   return snippets.map((s, k) => {
-    const out = run.stdout.subarray(k * outSize, (k + 1) * outSize);
+    const out = results.subarray(k * outSize, (k + 1) * outSize);
     const vector = out.readUInt32LE(4);
     return {
       vector,
@@ -365,6 +395,7 @@ export function runNatively(runner: string, snippets: readonly Snippet[]): Endin
       stack: out.readUInt32LE(168),
       fx: Uint8Array.from(out.subarray(176, OUT)),
       ...(more ? { vectors: { mxcsr: out.readUInt32LE(OUT), ymm: Uint8Array.from(out.subarray(OUT + 16)) } } : {}),
+      memory,
     };
   });
 }

@@ -2,7 +2,7 @@
 import { touchesNative } from "./deviations.ts";
 import type { Bits } from "./guest.ts";
 import { CODE, DATA, DATA_END, STACK } from "./guest.ts";
-import type { Ending, Snippet, Vectors } from "./snippets.ts";
+import type { Ending, HostEnding, Snippet, Vectors } from "./snippets.ts";
 
 type Random = (below: number) => number;
 
@@ -192,7 +192,7 @@ const show = (e: Ending): string =>
   `vector ${e.vector} error ${e.error} rip ${e.rip.toString(16)} address ${e.address.toString(16)} flags ${e.flags.toString(16)} mxcsr ${e.vectors?.mxcsr.toString(16)}`;
 
 /** Undefined when both ended alike or the difference has a name; else what differs. */
-export function compareVectors(s: Snippet, host: Ending, ours: Ending): string | undefined {
+export function compareVectors(s: Snippet, host: HostEnding, ours: Ending): string | undefined {
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
   const differ = (what: string): string => `${hex(s.code)} ${what}: host ${show(host)}, ours ${show(ours)}`;
   const vex = split(s.code);
