@@ -81,6 +81,8 @@ export class Mm {
   readonly locks = new AddressRanges();
   /** MCL_FUTURE: what is mapped from now on is locked too, with MCL_ONFAULT without bringing it in. */
   locksFuture: "no" | "yes" | "on fault" = "no";
+  /** What may be written or executed and was not asked to be read; on x86 it can be. */
+  readonly unread = new AddressRanges();
   /** What mseal has sealed. */
   readonly seals = new AddressRanges();
   readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
@@ -122,6 +124,7 @@ export class Mm {
     copy.vdsoRtSigreturn = this.vdsoRtSigreturn;
     copy.hasReadOnly = this.hasReadOnly;
     copy.seals.copy(this.seals);
+    copy.unread.copy(this.unread);
     copy.forkAdvice.inherit(this.forkAdvice, copy.space);
     return copy;
   }

@@ -9,6 +9,7 @@ import type { Task } from "../task.ts";
 import { demandDescriptors, fileCall, install, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { O_CLOEXEC, POLLERR, POLLHUP, POLLIN, POLLOUT } from "../vfs/flags.ts";
+import { PathOpen } from "../vfs/open-file.ts";
 import { Wait } from "../wait.ts";
 import { masked } from "./poll.ts";
 
@@ -47,6 +48,7 @@ const control = fileCall((task, epfd, operation, descriptor, at) => {
   if (operation !== EPOLL_CTL_DEL) event = readEvent(task, at);
   const epoll = openFileOf(task, epfd);
   const file = openFileOf(task, descriptor);
+  if (epoll instanceof PathOpen || file instanceof PathOpen) fail(Errno.EBADF, "a descriptor that is a path alone");
   if (!EpollFile.canWatch(file)) fail(Errno.EPERM, "this kind of file is always ready");
   if (!(epoll instanceof EpollFile)) return fail(Errno.EINVAL, `descriptor ${epfd} is no epoll`);
   if (epoll === file) fail(Errno.EINVAL, "an epoll cannot watch itself");

@@ -140,6 +140,7 @@ function map(
   }
   forget(mm, start, length);
   space.map(start, length, effectiveProt(task, wanted), grows ? { ...options, grows } : options);
+  noteProt(task, start, start + length, wanted & (PROT_READ | PROT_WRITE | PROT_EXEC));
   if (locked || mm.locksFuture !== "no") lockNew(task, start, length, locked || mm.locksFuture === "yes");
   return start;
 }
@@ -214,6 +215,14 @@ export function unmap(mm: Mm, start: number, length: number): void {
 function forget(mm: Mm, start: number, length: number): void {
   mm.forkAdvice.set(start, start + length, undefined);
   mm.locks.remove(start, start + length);
+  mm.unread.remove(start, start + length);
+}
+
+/** Takes note whether reading was asked for, which /proc/pid/maps tells and the CPU cannot. */
+function noteProt(task: Task, start: number, end: number, wanted: number): void {
+  const { unread } = task.process.mm;
+  if (wanted !== 0 && (wanted & PROT_READ) === 0) unread.add(start, end);
+  else unread.remove(start, end);
 }
 
 function mprotect(task: Task, given: number, length: number, wanted: number): number {
@@ -245,6 +254,7 @@ function mprotect(task: Task, given: number, length: number, wanted: number): nu
   if (!space.protect(start, end - start, effectiveProt(task, wanted))) {
     return task.fail(Errno.ENOMEM, "part of the range is not mapped");
   }
+  noteProt(task, start, end, wanted & (PROT_READ | PROT_WRITE | PROT_EXEC));
   return 0;
 }
 

@@ -12,6 +12,8 @@ import { type Row, row } from "../table.ts";
 import type { Process, Task } from "../task.ts";
 import { demandDescriptors, install } from "../vfs/call-context.ts";
 import { O_NONBLOCK } from "../vfs/flags.ts";
+import { PathOpen } from "../vfs/open-file.ts";
+import { ProcessDirectory } from "../vfs/proc.ts";
 
 const PIDFD_THREAD = 0x80;
 const UIO_MAXIOV = 1024;
@@ -44,6 +46,14 @@ function pidFileOf(task: Task, descriptor: number): PidFile | undefined {
   return file instanceof PidFile ? file : undefined;
 }
 
+/** What a signal is sent to: a directory of /proc means its process, as it did before there were pidfds. */
+function targetOf(task: Task, descriptor: number): Pick<PidFile, "process" | "thread"> | undefined {
+  const file = task.process.files.get(descriptor);
+  if (file instanceof PidFile) return file;
+  if (file === undefined || file instanceof PathOpen || !(file.inode instanceof ProcessDirectory)) return undefined;
+  return { process: file.inode.process, thread: undefined };
+}
+
 /** check_kill_permission, as kill has it. */
 function mayReach(task: Task, target: Process): boolean {
   const { cred } = task.process;
@@ -54,9 +64,9 @@ function mayReach(task: Task, target: Process): boolean {
 function pidfdSendSignal(task: Task, descriptor: number, number: number, from: number, scope: number): number {
   const scopes = Object.values(SignalScope).filter((flag) => (scope & flag) !== 0);
   if ((scope & ~7) !== 0 || scopes.length > 1) return task.fail(Errno.EINVAL, "unknown flags");
-  const file = pidFileOf(task, descriptor);
-  if (file === undefined) return task.fail(Errno.EBADF, `descriptor ${descriptor} is no pidfd`);
-  const { process, thread } = file;
+  const target = targetOf(task, descriptor);
+  if (target === undefined) return task.fail(Errno.EBADF, `descriptor ${descriptor} is no pidfd`);
+  const { process, thread } = target;
   let info = SigInfo.sent(number, SiCode.SI_USER, task.process.pid, task.process.cred.ruid);
   if (from !== 0) {
     const given = SigInfo.read(task.memory, from, task.abi, number);
@@ -66,7 +76,7 @@ function pidfdSendSignal(task: Task, descriptor: number, number: number, from: n
     if (pretends && process !== task.process) return task.fail(Errno.EPERM, "this si_code is the kernel's to use");
     info = given;
   }
-  const gone = thread === undefined ? file.isReaped : thread.dead;
+  const gone = thread === undefined ? task.kernel.processes.get(process.pid) !== process : thread.dead;
   if (gone) return task.fail(Errno.ESRCH, "the process has ended");
   if (number < 0 || number > NSIG) return task.fail(Errno.EINVAL, `there is no signal ${number}`);
   if (!mayReach(task, process)) return task.fail(Errno.EPERM, "the process belongs to another user");
@@ -78,8 +88,8 @@ function pidfdSendSignal(task: Task, descriptor: number, number: number, from: n
   }
   const toThread = scopes.length === 0 ? thread !== undefined : scopes[0] === SignalScope.PIDFD_SIGNAL_THREAD;
   if (!toThread) return sendToProcess(process, info);
-  const target = thread ?? task.kernel.tasks.get(process.pid);
-  return target === undefined ? task.fail(Errno.ESRCH, "the thread has ended") : sendToTask(target, info);
+  const receiver = thread ?? task.kernel.tasks.get(process.pid);
+  return receiver === undefined ? task.fail(Errno.ESRCH, "the thread has ended") : sendToTask(receiver, info);
 }
 
 function pidfdGetfd(task: Task, descriptor: number, target: number, given: number): number {

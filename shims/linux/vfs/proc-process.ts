@@ -6,7 +6,7 @@ import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
 import type { Entry, FileSystem, Inode } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
-import { fixedDirectory, MagicLink, ProcDirectory, ProcText } from "./proc.ts";
+import { fixedDirectory, MagicLink, type ProcContents, ProcDirectory, ProcessDirectory, ProcText } from "./proc.ts";
 import { ProcMemory } from "./proc-memory.ts";
 import { Namespaces } from "./proc-namespaces.ts";
 import { limitsText, statmText, statText, statusText } from "./proc-status.ts";
@@ -28,7 +28,7 @@ export class ProcessDirectories {
   readonly #kernel: Kernel;
   readonly #namespaces: Namespaces;
   readonly #net: Inode;
-  readonly #processes = new WeakMap<Process, ProcDirectory>();
+  readonly #processes = new WeakMap<Process, ProcessDirectory>();
   readonly #tasks = new WeakMap<Task, ProcDirectory>();
 
   constructor(fs: FileSystem, kernel: Kernel) {
@@ -43,7 +43,7 @@ export class ProcessDirectories {
     if (!directory) {
       const files = this.#files(process, () => leader(process));
       files.set("task", this.#taskList(process));
-      directory = this.#directory(files, process);
+      directory = new ProcessDirectory(this.#fs, contentsOf(files), process);
       this.#processes.set(process, directory);
     }
     return directory;
@@ -62,8 +62,7 @@ export class ProcessDirectories {
   }
 
   #directory(files: ReadonlyMap<string, Inode>, process: Process): ProcDirectory {
-    const contents = { lookup: (name: string) => files.get(name), names: () => [...files.keys()] };
-    return new ProcDirectory(this.#fs, contents, process.cred.euid, process.cred.egid);
+    return new ProcDirectory(this.#fs, contentsOf(files), process.cred.euid, process.cred.egid);
   }
 
   #taskList(process: Process): ProcDirectory {
@@ -213,6 +212,11 @@ export class ProcessDirectories {
     );
   }
 }
+
+const contentsOf = (files: ReadonlyMap<string, Inode>): ProcContents => ({
+  lookup: (name) => files.get(name),
+  names: () => [...files.keys()],
+});
 
 const everybody = { uid: 0, gid: 0, groups: [], superuser: true };
 

@@ -14,12 +14,13 @@ export function mapsText(mm: Mm): string {
 }
 
 /** What is mapped, as Linux has it in its list: what is locked or sealed is a mapping of its own. */
-function* mappings({ space, locks, seals }: Mm): Generator<Region> {
+function* mappings({ space, locks, seals, unread }: Mm): Generator<Region> {
   for (const region of space.regions()) {
     let { start } = region;
-    const edges = [...locks.edges(start, region.end), ...seals.edges(start, region.end)].sort((a, b) => a - b);
+    const edges = [locks, seals, unread].flatMap((ranges) => ranges.edges(start, region.end)).sort((a, b) => a - b);
     for (const end of [...edges, region.end]) {
-      if (end > start) yield { ...region, start, end, offset: region.offset + start - region.start };
+      const prot = unread.within(start, end) > 0 ? region.prot & ~PROT_READ : region.prot;
+      if (end > start) yield { ...region, start, end, prot, offset: region.offset + start - region.start };
       start = end;
     }
   }

@@ -1,4 +1,5 @@
 import { Errno } from "../errno.ts";
+import type { Process } from "../task.ts";
 import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, S_IFDIR, S_IFLNK, S_IFREG } from "./flags.ts";
 import { DirectoryInode, Entry, type FileSystem, type Inode, LinkInode } from "./inode.ts";
@@ -44,6 +45,16 @@ export class ProcDirectory extends DirectoryInode {
 
   list(at: Entry): Entry[] {
     return this.#contents.names().flatMap((name) => this.lookup(at, name) ?? []);
+  }
+}
+
+/** /proc/[pid], which serves as a pidfd too. */
+export class ProcessDirectory extends ProcDirectory {
+  readonly process: Process;
+
+  constructor(fs: FileSystem, contents: ProcContents, process: Process) {
+    super(fs, contents, process.cred.euid, process.cred.egid);
+    this.process = process;
   }
 }
 

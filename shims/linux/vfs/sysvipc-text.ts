@@ -35,8 +35,8 @@ function segmentsText(kernel: Kernel): string {
     "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n";
   const { sharedMemory } = kernel.ipc;
   for (const segment of sharedMemory.table.values()) {
-    const { size, makerPid, lastPid, attachTime, detachTime, changeTime } = segment;
-    const rss = Math.ceil(size / PAGE) * PAGE;
+    const { pages, size, makerPid, lastPid, attachTime, detachTime, changeTime } = segment;
+    const rss = pages.frameCount * PAGE;
     text +=
       `${name(segment)} ${right(size, 21)} ${right(makerPid, 5)} ${right(lastPid, 5)}  ${right(sharedMemory.attached(segment), 5)} ` +
       `${owners(segment)} ${times(attachTime, detachTime, changeTime)} ${right(rss, 21)} ${right(0, 21)}\n`;
