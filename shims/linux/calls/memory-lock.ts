@@ -63,16 +63,35 @@ function apply(task: Task, start: number, end: number, lock: boolean): boolean {
   return position >= end;
 }
 
+interface Range {
+  readonly start: number;
+  readonly length: number;
+  /** Its end is at a lower address, as addresses of 64 bits are added whatever the program's own size. */
+  readonly wraps: boolean;
+}
+
+/** The pages of a range, from the call's first two arguments. */
+function rangeOf(task: Task, at: number, given: number): Range {
+  if (at + given < Number.MAX_SAFE_INTEGER) {
+    return { start: pageDown(at), length: pageUp(given + (at % PAGE)), wraps: false };
+  }
+  const [first, second] = task.abi.args;
+  const exact = task.cpu.regBig(first);
+  const offset = exact & 0xfffn;
+  const length = BigInt.asUintN(64, task.cpu.regBig(second) + offset + 0xfffn) & ~0xfffn;
+  const start = exact - offset;
+  return { start: Number(start), length: Number(length), wraps: start + length >= 1n << 64n };
+}
+
 function mlockPages(task: Task, at: number, given: number, bringIn: boolean): number {
   const { process } = task;
-  const start = pageDown(at);
-  const length = pageUp(given + (at % PAGE));
+  const { start, length, wraps } = rangeOf(task, at, given);
   if (!mayLock(task)) return task.fail(Errno.EPERM, "RLIMIT_MEMLOCK is 0");
-  if (start + length > 2 ** (8 * task.abi.word)) return 0;
   const { locks, space } = process.mm;
   const end = start + length;
   if (!mayLockMore(task, length - locks.within(start, end)))
     return task.fail(Errno.ENOMEM, "RLIMIT_MEMLOCK is reached");
+  if (wraps) return task.fail(Errno.EINVAL, "the range wraps around");
   if (length === 0) return 0;
   if (end > space.end || !apply(task, start, end, true))
     return task.fail(Errno.ENOMEM, "part of the range is not mapped");
@@ -90,9 +109,9 @@ function mlock2(task: Task, at: number, length: number, flags: number): number {
 }
 
 function munlock(task: Task, at: number, given: number): number {
-  const start = pageDown(at);
-  const length = pageUp(given + (at % PAGE));
-  if (length === 0 || start + length > 2 ** (8 * task.abi.word)) return 0;
+  const { start, length, wraps } = rangeOf(task, at, given);
+  if (wraps) return task.fail(Errno.EINVAL, "the range wraps around");
+  if (length === 0) return 0;
   const { space } = task.process;
   if (start + length > space.end || !apply(task, start, start + length, false)) {
     return task.fail(Errno.ENOMEM, "part of the range is not mapped");

@@ -164,7 +164,7 @@ function getAttr(task: Task, pid: number, to: number, length: number, flags: num
   if (target === undefined) return nobody(task, pid);
   const { memory, abi } = task;
   const value = {
-    size: SCHED_ATTR_BYTES,
+    size: Math.min(length, SCHED_ATTR_LARGEST),
     sched_policy: target.policy,
     sched_flags: target.resetOnFork ? SCHED_FLAG_RESET_ON_FORK : 0,
     sched_nice: target.priority > 0 || target.policy === SCHED_DEADLINE ? 0 : target.nice,
@@ -174,6 +174,8 @@ function getAttr(task: Task, pid: number, to: number, length: number, flags: num
     sched_period: target.deadline.period,
   };
   schedAttr.write(memory, to, value, abi);
+  // The utilization clamps, and fields that this kernel does not know.
+  memory.fill(to + SCHED_ATTR_BYTES, length - SCHED_ATTR_BYTES, 0);
   return 0;
 }
 

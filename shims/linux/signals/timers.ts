@@ -128,7 +128,11 @@ export class IntervalTimer implements Armed {
     const { timers } = this.process.kernel.signals.state;
     timers.disarm(this);
     this.#interval = setting.interval;
-    if (setting.value === 0) return;
+    if (setting.value === 0) {
+      // ITIMER_REAL forgets the interval then.
+      if (this.source.kind === "clock") this.#interval = 0;
+      return;
+    }
     this.expires = sourceTime(this, this.process.kernel.clock) + setting.value;
     timers.arm(this);
   }
