@@ -16,6 +16,7 @@ import {
   DirectoryInode,
   demand,
   demandChangeable,
+  demandUnflagged,
   demandWritable,
   type Entry,
   FS_APPEND_FL,
@@ -96,7 +97,7 @@ function mayRemove(dir: Inode, victim: Entry, creds: Credentials, asDirectory: b
   demand(dir, creds, W_OK | X_OK);
   if (dir.mode & S_ISVTX && !owns(victim.inode, creds) && !owns(dir, creds)) fail(Errno.EPERM, "a sticky directory");
   if (dir.flags & FS_APPEND_FL) fail(Errno.EPERM, "names are only added there");
-  demandChangeable(victim.inode);
+  demandUnflagged(victim.inode);
   if (asDirectory) {
     if (!victim.inode.isDirectory) fail(Errno.ENOTDIR, `"${victim.name}" is no directory`);
   } else if (victim.inode.isDirectory) {

@@ -1,4 +1,6 @@
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import type { Task } from "../task.ts";
 import { S_IFCHR } from "./flags.ts";
 import type { Entry, FileSystem } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
@@ -80,7 +82,23 @@ class FullDevice extends ZeroDevice {
   }
 }
 
+/** Requests of random(4): how many bits there are, and what only root may change. */
+const RNDGETENTCNT = 0x8004_5200;
+const RND_CHANGES: readonly number[] = [0x4004_5201, 0x4008_5203, 0x5204, 0x5206, 0x5207];
+const ENTROPY_BITS = 256;
+
 class RandomDevice extends CharacterDevice {
+  override ioctl(task: Task, request: number, argument: number): number | undefined {
+    if (request === RNDGETENTCNT) {
+      task.memory.setU32(argument, ENTROPY_BITS);
+      return 0;
+    }
+    if (!RND_CHANGES.includes(request)) return task.fail(Errno.EINVAL, "no request of random(4)");
+    if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) return task.fail(Errno.EPERM, "needs CAP_SYS_ADMIN");
+    // There is always enough, and it comes from the seed.
+    return 0;
+  }
+
   read(into: Uint8Array): number {
     this.inode.fs.host.randomBytes(into);
     return into.length;

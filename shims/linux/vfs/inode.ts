@@ -245,7 +245,12 @@ export function demandWritable({ fs }: Inode): void {
 /** Before facts of a file are changed or a name of it: EROFS, and EPERM where its flags keep it as it is. */
 export function demandChangeable(inode: Inode): void {
   demandWritable(inode);
-  if (inode.flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) fail(Errno.EPERM, "the file is immutable or append-only");
+  demandUnflagged(inode);
+}
+
+/** EPERM where the flags of a file keep it as it is. */
+export function demandUnflagged({ flags }: Inode): void {
+  if (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL)) fail(Errno.EPERM, "the file is immutable or append-only");
 }
 
 /** As {@link permitted}, but EACCES when not; EROFS where nothing is written. */

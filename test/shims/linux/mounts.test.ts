@@ -66,6 +66,7 @@ describe("mounts", () => {
     ];
     for (const [name, ...args] of refused) expect([name, guest.sys(name, ...args)]).toEqual([name, "EROFS"]);
     expect(guest.sys("mkdir", "/tmp/m/dir", 0o755)).toBe("EEXIST");
+    expect(guest.sys("rmdir", "/tmp/m")).toBe("EBUSY");
     expect(guest.readFile("/tmp/m/file")).toBe("x");
     guest.ok("mount", 0, "/tmp/m", 0, MS_REMOUNT, 0);
     guest.ok("unlink", "/tmp/m/file");
