@@ -234,6 +234,7 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
   child.trap = task.trap;
   child.callNumber = task.callNumber;
   child.comm = task.comm;
+  child.memoryPolicy = task.memoryPolicy;
   inheritPolicy(task, child);
   if (task.seccomp !== undefined) setSeccomp(child, task.seccomp);
   if (!sharesMemory) child.rseq = task.rseq;

@@ -42,6 +42,8 @@ const KNOWN = {
   "kernel.panic": number(0, -1),
   "kernel.perf_event_paranoid": number(2, -1),
   "kernel.pid_max": number(32_768, 301, 4_194_304),
+  "kernel.pty.max": number(4096),
+  "kernel.pty.reserve": number(1024),
   "kernel.randomize_va_space": number(2, 0, 2),
   "kernel.sched_rr_timeslice_ms": number(100, -1),
   "kernel.sched_rt_period_us": number(1_000_000, 1),

@@ -15,6 +15,7 @@ import { FutexTable, type PiFutex } from "./futex.ts";
 import { Identities } from "./identities.ts";
 import { Ipc } from "./ipc/ipc.ts";
 import type { Limits } from "./limits.ts";
+import type { MemoryPolicy } from "./memory-policy.ts";
 import type { Mm } from "./mm.ts";
 import type { HostNetwork } from "./net/host.ts";
 import { Network } from "./net/network.ts";
@@ -330,6 +331,8 @@ export class Task {
   robustList = 0;
   compatRobustList = 0;
   rseq: Rseq | undefined;
+  /** set_mempolicy; undefined for the default. */
+  memoryPolicy: MemoryPolicy | undefined;
   /** Which of its calls become signals; undefined for none. */
   userDispatch: UserDispatch | undefined;
   /** Its turn was ended for others since it was last in its code: what rseq wants to know. */

@@ -20,6 +20,7 @@ import { ioctlCalls } from "./ioctl.ts";
 import { madviseCalls } from "./madvise.ts";
 import { memoryCalls } from "./memory.ts";
 import { memoryLockCalls } from "./memory-lock.ts";
+import { memoryPolicyCalls } from "./memory-policy.ts";
 import { memorySealCalls } from "./memory-seal.ts";
 import { mountCalls } from "./mount.ts";
 import { mqueueCalls } from "./mqueue.ts";
@@ -73,6 +74,7 @@ const rows: readonly Row[] = [
   ...memoryCalls,
   ...madviseCalls,
   ...memoryLockCalls,
+  ...memoryPolicyCalls,
   ...memorySealCalls,
   ...mqueueCalls,
   ...namespaceCalls,

@@ -64,6 +64,7 @@ export function sysctl(fs: FileSystem, kernel: Kernel): Inode {
       overflowgid: fixed(65_534),
       overflowuid: fixed(65_534),
       printk: fixed("4\t4\t1\t7"),
+      pty: { nr: new ProcText(fs, () => `${kernel.vfs.ptyCount}\n`) },
       random: {
         boot_id: new ProcText(fs, () => bootId),
         entropy_avail: fixed(256),
@@ -74,7 +75,6 @@ export function sysctl(fs: FileSystem, kernel: Kernel): Inode {
       shmall: fixed("18446744073692774399"),
       shmmax: fixed("18446744073692774399"),
       version: fixed(KERNEL_VERSION),
-      yama: { ptrace_scope: fixed(1) },
     },
     vm: {},
     fs: {

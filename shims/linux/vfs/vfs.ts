@@ -359,12 +359,19 @@ export class Vfs {
     const { parent } = entry;
     const pts = parent?.inode instanceof MemoryDirectory ? parent.inode.lookup(parent, "pts") : undefined;
     if (!(pts?.inode instanceof MemoryDirectory)) return fail(Errno.ENODEV, "there is no pts beside it");
+    // devpts_new_index; that it is the last but one is the kernel's.
+    const most = this.kernel?.settings.get("kernel.pty.max") ?? Number.POSITIVE_INFINITY;
+    if (this.#ptys.size + 1 >= most) fail(Errno.ENOSPC, "there are as many as kernel.pty.max allows");
     let number = 0;
     while (pts.inode.lookup(pts, String(number))) number++;
     const pty = new Pty(number, this.kernel);
     const slave = pts.inode.attach(pts, String(number), new PtyInode(pts.inode.fs, pty, creds.uid));
     this.#ptys.add(pty);
     return new PtyMaster(entry, flags, slave, pty, () => this.#ptys.delete(pty));
+  }
+
+  get ptyCount(): number {
+    return this.#ptys.size;
   }
 
   /** The pseudo-terminal that controls a session. */
