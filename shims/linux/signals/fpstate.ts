@@ -16,7 +16,9 @@ const FXSR_MAGIC = 0;
 const FCW_INIT = 0x37f;
 const MXCSR_INIT = 0x1f80;
 const MXCSR_AT = 24;
+/** The x87 registers in the FXSAVE image and in the FSAVE header. */
 const XMM_ST_AT = 32;
+const FSAVE_ST_AT = 28;
 
 const XSAVE_BYTES = 832;
 /** Offsets in an XSAVE image, and state components (SDM vol. 1, 13.4). */
@@ -45,16 +47,27 @@ export function placeFpu({ kernel }: Task, sp: number, narrow: boolean): number 
 
 /** What frames are put together in, so that a signal needs no new memory. */
 export class FrameScratch {
+  /** As frames of i386 have them, one behind the other: the FSAVE header, and `fpu`. */
+  readonly narrow = new Uint8Array(FSAVE_BYTES + XSAVE_BYTES + MAGIC2_BYTES);
+  readonly fsave = this.narrow.subarray(0, FSAVE_BYTES);
+  readonly fsaveView = new DataView(this.narrow.buffer, 0, FSAVE_BYTES);
   /** An XSAVE image and the word after it; without XSAVE its beginning, an FXSAVE image. */
-  readonly fpu = new Uint8Array(XSAVE_BYTES + MAGIC2_BYTES);
-  readonly fpuView = new DataView(this.fpu.buffer);
+  readonly fpu = this.narrow.subarray(FSAVE_BYTES);
+  readonly fpuView = new DataView(this.narrow.buffer, FSAVE_BYTES);
+  /** The same as far as they are written without XSAVE, and read in any case. */
+  readonly fpuWritten = this.fpu.subarray(0, Software.magic1);
+  readonly narrowWritten = this.narrow.subarray(0, FSAVE_BYTES + Software.magic1);
+  readonly narrowRead = this.narrow.subarray(0, FSAVE_BYTES + FXSAVE_BYTES);
   readonly fxsave = this.fpu.subarray(0, FXSAVE_BYTES);
   readonly xsave = this.fpu.subarray(0, XSAVE_BYTES);
   /** A frame of x86-64 but for its siginfo. */
   readonly frame = new Uint8Array(312);
   readonly view = new DataView(this.frame.buffer);
-  readonly fsave = new Uint8Array(FSAVE_BYTES);
-  readonly fsaveView = new DataView(this.fsave.buffer);
+  /** The beginning of it is for i386 a frame with siginfo, or a context that is read, or both ends of the plain frame. */
+  readonly info = this.frame.subarray(0, 268);
+  readonly context = this.frame.subarray(0, 88);
+  readonly plainHead = this.frame.subarray(0, 96);
+  readonly plainTail = this.frame.subarray(96, 108);
   /** What a new program and a handler start with: an XSAVE image that has no component, and begins as an FXSAVE image. */
   readonly fresh = new Uint8Array(XSAVE_BYTES);
   readonly freshFxsave = this.fresh.subarray(0, FXSAVE_BYTES);
@@ -73,8 +86,10 @@ export function saveFpu(task: Task, at: number, narrow: boolean): void {
   const extended = hasXsave(task);
   if (extended) saveExtended(cpu, scratch, narrow);
   else cpu.fxsave(scratch.fxsave);
-  if (narrow) memory.write(at, fsaveHeader(cpu, scratch));
-  memory.write(narrow ? at + FSAVE_BYTES : at, extended ? scratch.fpu : scratch.fpu.subarray(0, Software.magic1));
+  if (narrow) {
+    fsaveHeader(cpu, scratch);
+    memory.write(at, extended ? scratch.narrow : scratch.narrowWritten);
+  } else memory.write(at, extended ? scratch.fpu : scratch.fpuWritten);
 }
 
 /** The CPU has XSAVE, and AVX as the one component that FXSAVE does not know. */
@@ -102,7 +117,7 @@ function saveExtended(cpu: Cpu, { fpu, fpuView: view, xsave }: FrameScratch, nar
 
 /** convert_from_fxsr on a 64-bit kernel, which puts CS and DS where the pointers' segments were. */
 export function fsaveHeader(cpu: Cpu, scratch: FrameScratch): Uint8Array {
-  const { fpu: image, fpuView: fx, fsave: header, fsaveView: view } = scratch;
+  const { fpuView: fx, fsave: header, fsaveView: view } = scratch;
   const status = fx.getUint16(2, true);
   view.setUint32(0, 0xffff_0000 | fx.getUint16(0, true), true);
   view.setUint32(4, 0xffff_0000 | status, true);
@@ -111,8 +126,10 @@ export function fsaveHeader(cpu: Cpu, scratch: FrameScratch): Uint8Array {
   view.setUint32(16, cpu.selector("cs"), true);
   view.setUint32(20, fx.getUint32(16, true), true);
   view.setUint32(24, 0xffff_0000 | cpu.selector("ds"), true);
-  for (let i = 0; i < 8; i++)
-    for (let byte = 0; byte < 10; byte++) header[28 + 10 * i + byte] = image[XMM_ST_AT + 16 * i + byte] ?? 0;
+  for (let i = 0; i < 8; i++) {
+    const [from, to] = [XMM_ST_AT + 16 * i, FSAVE_ST_AT + 10 * i];
+    for (let byte = 0; byte < 10; byte += 2) view.setUint16(to + byte, fx.getUint16(from + byte));
+  }
   view.setUint16(108, status, true);
   view.setUint16(110, FXSR_MAGIC, true);
   return header;
@@ -167,12 +184,9 @@ function loadFpu(task: Task, at: number, narrow: boolean): boolean {
   const { scratch } = kernel.signals.state;
   const image = narrow ? at + FSAVE_BYTES : at;
   const extended = hasXsave(task);
-  memory.read(image, scratch.fxsave);
+  memory.read(at, narrow ? scratch.narrowRead : scratch.fxsave);
   if (extended && !readExtended(memory, image, scratch, narrow)) return false;
-  if (narrow) {
-    memory.read(at, scratch.fsave);
-    mergeFsaveHeader(scratch);
-  }
+  if (narrow) mergeFsaveHeader(scratch);
   return extended ? cpu.xrstor(scratch.xsave) : cpu.fxrstor(scratch.fxsave);
 }
 
@@ -214,13 +228,15 @@ function framedComponents(memory: GuestMemory, at: number, view: DataView): numb
 }
 
 /** The x87 part comes from the FSAVE header, SSE from the image (convert_to_fxsr). */
-export function mergeFsaveHeader({ fpu: image, fpuView: fx, fsave: header, fsaveView: view }: FrameScratch): void {
+export function mergeFsaveHeader({ fpu: image, fpuView: fx, fsaveView: view }: FrameScratch): void {
   fx.setUint16(0, view.getUint16(0, true), true);
   fx.setUint16(2, view.getUint16(4, true), true);
   const tags = view.getUint16(8, true);
   let used = 0;
   for (let i = 0; i < 8; i++) if (((tags >> (2 * i)) & 3) !== 3) used |= 1 << i;
   image[4] = used;
-  for (let i = 0; i < 8; i++)
-    for (let byte = 0; byte < 10; byte++) image[XMM_ST_AT + 16 * i + byte] = header[28 + 10 * i + byte] ?? 0;
+  for (let i = 0; i < 8; i++) {
+    const [from, to] = [FSAVE_ST_AT + 10 * i, XMM_ST_AT + 16 * i];
+    for (let byte = 0; byte < 10; byte += 2) fx.setUint16(to + byte, view.getUint16(from + byte));
+  }
 }

@@ -8,7 +8,6 @@ import type { FrameForm, FramePlace, Interrupted } from "./frame.ts";
 import { type FrameTargets, type Returned, restoredFlags } from "./frame-x86_64.ts";
 import { SaFlag } from "./numbers.ts";
 import { loadSelectors, userSelector } from "./segments.ts";
-import { SIGINFO_BYTES } from "./siginfo.ts";
 import { SignalSet } from "./signal-set.ts";
 
 /** Offsets in the plain frame; an unused FPU area lies between context and extramask. */
@@ -58,8 +57,9 @@ function writeContext(task: Task, view: DataView, at: number, place: FramePlace,
   view.setUint32(at + Context.fs, guest.selector("fs"), true);
   view.setUint32(at + Context.es, cpu.selector("es"), true);
   view.setUint32(at + Context.ds, cpu.selector("ds"), true);
-  for (const [index, register] of REGISTERS.entries()) {
-    view.setUint32(at + Context.registers + 4 * index, cpu.regLow(register), true);
+  const { words } = cpu;
+  for (let index = 0; index < REGISTERS.length; index++) {
+    view.setUint32(at + Context.registers + 4 * index, words[2 * (REGISTERS[index] ?? 0)] ?? 0, true);
   }
   view.setUint32(at + Context.trapno, signals.trapno, true);
   view.setUint32(at + Context.err, signals.errorCode, true);
@@ -95,14 +95,14 @@ export const pushNarrowFrame: FrameForm = {
   write(task: Task, place: FramePlace, interrupted: Interrupted): void {
     const { memory, process } = task;
     const { frame } = place;
-    const head = new Uint8Array(Plain.contextEnd);
-    const view = new DataView(head.buffer);
+    const { plainHead, plainTail, view } = task.kernel.signals.state.scratch;
     view.setUint32(0, restorer(interrupted, process.mm.vdsoSigreturn, frame + Plain.retcode), true);
     view.setUint32(Plain.signal, interrupted.info.signal, true);
     writeContext(task, view, Plain.context, place, interrupted);
-    memory.write(frame, head);
-    memory.setU32(frame + Plain.extramask, interrupted.mask.hi >>> 0);
-    memory.write(frame + Plain.retcode, RETCODE);
+    view.setInt32(Plain.contextEnd, interrupted.mask.hi, true);
+    plainTail.set(RETCODE, Plain.retcode - Plain.extramask);
+    memory.write(frame, plainHead);
+    memory.write(frame + Plain.extramask, plainTail);
   },
 
   setRegisters(task: Task, frame: number, signal: number): void {
@@ -116,13 +116,13 @@ export const pushNarrowInfoFrame: FrameForm = {
   write(task: Task, place: FramePlace, interrupted: Interrupted): void {
     const { memory, process, signals } = task;
     const { frame } = place;
-    const bytes = new Uint8Array(Info.end);
-    const view = new DataView(bytes.buffer);
+    const { info: bytes, view } = task.kernel.signals.state.scratch;
+    bytes.fill(0);
     view.setUint32(0, restorer(interrupted, process.mm.vdsoRtSigreturn, frame + Info.retcode), true);
     view.setUint32(Info.signal, interrupted.info.signal, true);
     view.setUint32(Info.pinfo, frame + Info.info, true);
     view.setUint32(Info.puc, frame + Info.ucFlags, true);
-    interrupted.info.image(i386, bytes.subarray(Info.info, Info.info + SIGINFO_BYTES));
+    interrupted.info.image(i386, bytes, Info.info);
     view.setUint32(Info.ucFlags, extendedFlag(task), true);
     view.setUint32(Info.stack, signals.alt.start, true);
     view.setUint32(Info.stack + 4, signals.alt.flags, true);
@@ -142,11 +142,12 @@ export const pushNarrowInfoFrame: FrameForm = {
 /** ia32_restore_sigcontext. */
 function readContext(task: Task, address: number, frame: number, call: string): Returned {
   const { cpu, memory } = task;
-  const bytes = memory.bytes(address, Context.cr2 + 4);
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const { context, view } = task.kernel.signals.state.scratch;
+  memory.read(address, context);
   const word = (offset: number): number => view.getUint32(offset, true);
   const selector = (offset: number): number => view.getUint16(offset, true);
-  for (const [index, register] of REGISTERS.entries()) cpu.setReg(register, word(Context.registers + 4 * index));
+  for (let index = 0; index < REGISTERS.length; index++)
+    cpu.setReg(REGISTERS[index] ?? 0, word(Context.registers + 4 * index));
   cpu.setReg(Reg.rip, word(Context.ip));
   cpu.setReg(Reg.rflags, restoredFlags(cpu, word(Context.flags)));
   const cs = selector(Context.cs) | 3;
