@@ -94,9 +94,14 @@ export class Dispatcher {
     task.reason = undefined;
     kernel.clock.tick();
     task.usage.system += kernel.clock.callNs;
-    if ((task.work & Work.dispatch) !== 0 && isDispatched(task)) kernel.signals.deliver(task, undefined);
-    else if (task.work !== 0) beforeCall(task, (allowed) => this.#allowed(task, allowed));
-    else this.#perform(task, plan, cpu);
+    if (task.work === 0) this.#perform(task, plan, cpu);
+    else this.#watched(task);
+  }
+
+  /** A function of its own, so that the ordinary call makes no closure. */
+  #watched(task: Task): void {
+    if ((task.work & Work.dispatch) !== 0 && isDispatched(task)) this.#kernel.signals.deliver(task, undefined);
+    else beforeCall(task, (allowed) => this.#allowed(task, allowed));
   }
 
   /** Whoever watches the task lets it make its call, maybe another one; or none. */

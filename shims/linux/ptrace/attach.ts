@@ -1,4 +1,5 @@
 /** Becoming a tracer, and ceasing to be one (ptrace_attach, ptrace_traceme and ptrace_detach in kernel/ptrace.c). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { tellParent } from "../exit.ts";
 import { NSIG, SiCode, Signal } from "../signals/numbers.ts";
@@ -21,8 +22,9 @@ export function traceMe(task: Task): number {
 /** check_ptrace_options: 0 or a negative errno. */
 function checkOptions(task: Task, options: bigint): number {
   if ((options & ~BigInt(OPTIONS)) !== 0n) return task.fail(Errno.EINVAL, "unknown options");
-  if ((options & BigInt(Option.PTRACE_O_SUSPEND_SECCOMP)) !== 0n && !task.process.cred.superuser)
-    return task.fail(Errno.EPERM, "PTRACE_O_SUSPEND_SECCOMP is for privileged processes");
+  if ((options & BigInt(Option.PTRACE_O_SUSPEND_SECCOMP)) === 0n) return 0;
+  if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN) || task.seccomp !== undefined)
+    return task.fail(Errno.EPERM, "PTRACE_O_SUSPEND_SECCOMP is for privileged processes that have no filters");
   return 0;
 }
 
