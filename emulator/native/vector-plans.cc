@@ -114,7 +114,9 @@ std::string bitsStub(const Decoded& d, bool w, bool flags) {
   if (!d.memory()) code.loadRax(RDX);
   code.bytes({0x4c, 0x8b, 0x10 | RSI});  // mov r10, [rsi]
   uint8_t reg = group ? uint8_t(d.reg()) : 3, m = d.memory() ? IN_RDX : uint8_t(0xc0 | RAX);
-  instruction(code, d, false, w, 10, uint8_t(reg << 3 | m), group ? 0 : 0x80);
+  bool rotates = d.map == 4;  // RORX
+  instruction(code, d, false, w, rotates ? 0 : 10, uint8_t(reg << 3 | m), group ? 0 : 0x80);
+  if (rotates) code.bytes({d.immediate});
   if (group) code.bytes({0x4c, 0x89, 0x10 | RSI});
   else code.bytes({0x4c, 0x89, 0x18 | RDI});  // mov [rdi], r11
   if (flags) code.storeFlags();

@@ -41,14 +41,14 @@ Engine::Repeated Engine::maskedMove(const VectorPlan& plan) {
   // A store that faults has stored nothing.
   for (unsigned i = 0; i < count; i++) {
     if (!mask.chosen(i, size)) continue;
-    uint64_t at = (offset + i * size) & plan.offsetMask;
+    uint64_t at = offset + i * size;
     if (!checkVectorAccess(plan, at, size, stores ? WRITE : READ)) return Repeated::stopped;
     uint8_t ignored[8];
     if (!loadGuest(plan.linear(env.head(), at), stores ? ignored : value.bytes + i * size, size, stores ? WRITE : READ)) return Repeated::stopped;
   }
   storedCode_ = false;
   for (unsigned i = 0; stores && i < count; i++) {
-    uint64_t at = (offset + i * size) & plan.offsetMask;
+    uint64_t at = offset + i * size;
     if (mask.chosen(i, size) && !storeGuest(plan.linear(env.head(), at), value.bytes + i * size, size)) return Repeated::stopped;
   }
   if (!stores) writeYmm(env, plan.r, value);
@@ -64,7 +64,7 @@ Engine::Repeated Engine::maskedBytes(const VectorPlan& plan) {
     storedCode_ = false;
     for (unsigned i = 0; i < 16; i++) {
       if (!mask.chosen(i, 1)) continue;
-      uint64_t at = (offset + i) & plan.offsetMask, address = plan.linear(h, at);
+      uint64_t at = offset + i, address = plan.linear(h, at);
       uint8_t ignored;
       bool ok = pass ? storeGuest(address, value.bytes + i, 1) : checkVectorAccess(plan, at, 1, WRITE) && loadGuest(address, &ignored, 1, WRITE);
       if (!ok) return Repeated::stopped;

@@ -163,7 +163,7 @@ Engine::Repeated Engine::runVector(const VectorPlan& plan) {
   char* m = env.p + plan.mAt;
   if (plan.memory) {
     uint64_t offset = plan.offset(h), address = plan.linear(h, offset);
-    if (plan.aligned && (address & (plan.size - 1u)) && canonical(address)) {
+    if (plan.aligned && (address & (plan.size - 1u))) {
       stopException(13, 0);
       return Repeated::stopped;
     }
@@ -187,6 +187,7 @@ void Engine::onVectorInstruction(uint32_t number, uint64_t eip, uintptr_t return
   Repeated end = runVector(plan);
   if (__builtin_expect(end == Repeated::done, 1)) return;
   if (end == Repeated::leaves) {
+    if (h.eflags & FLAG_TF) return;  // blocks of one instruction, and the trap is still to come
     h.eip = eip + plan.length;
     if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
     internals::exitBlock(cpu);

@@ -25,7 +25,7 @@ bool legal(const Decoded& d, const VexRow& row, Width width) {
   if (((row.flags & W0) && w) || ((row.flags & W1) && !w)) return false;
   // VPEXTRQ and VPINSRQ
   if (width != Width::code64 && w && d.map == 4 && (d.opcode == 0x16 || d.opcode == 0x22)) return false;
-  bool rorx = row.form == Form::plainBits && d.map == 4;
+  bool rorx = row.form == Form::quietBits && d.map == 4;
   if ((rorx || !usesV(row.form)) && d.vvvv != 0) return false;
   if (row.form == Form::gather) {
     bool address16 = width != Width::code64 && d.adsize != (width == Width::code16);

@@ -139,7 +139,7 @@ const Group groups[] = {
     {4, P66, RVMR, full, IMMEDIATE | W0, {0x4a, 0x4b, 0x4c}},
     {4, P66, strings, b16, IMMEDIATE | L0, {0x60, 0x61, 0x62, 0x63}},
     {4, P66, RM, b16, IMMEDIATE | L0, {0xdf}},
-    {4, F2, plainBits, byW, IMMEDIATE | L0, {0xf0}},
+    {4, F2, quietBits, byW, IMMEDIATE | L0, {0xf0}},
 };
 
 struct Table {
