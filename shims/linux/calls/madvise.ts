@@ -182,7 +182,7 @@ const family = "memory";
 export const madviseCalls: readonly Row[] = [
   row("madvise", { x86_64: 28, i386: 219 }, [pointer, size, madvice], madvise, {
     family: "memory",
-    support: "MADV_GUARD_* and MADV_COLLAPSE answer EINVAL; MADV_REMOVE EOPNOTSUPP",
+    support: "MADV_GUARD_* and MADV_COLLAPSE answer EINVAL",
   }),
   row("process_madvise", { x86_64: 440, i386: 440 }, [fd, pointer, size, madvice, uintHex], processMadvise, {
     family,
