@@ -160,7 +160,7 @@ export function vectors(task: Task, at: number, count: number): { start: number;
     const from = at + index * 2 * abi.word;
     const start = abi.word === 8 ? memory.num64(from) : memory.u32(from);
     const length = abi.word === 8 ? memory.num64(from + 8) : memory.u32(from + 4);
-    if (length >= 2 ** 63) return task.fail(Errno.EINVAL, "a negative length");
+    if (length >= 2 ** (8 * abi.word - 1)) return task.fail(Errno.EINVAL, "a negative length");
     pieces.push({ start, length });
   }
   return pieces;
