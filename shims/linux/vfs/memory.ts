@@ -4,6 +4,10 @@ import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./flags.ts";
 import { DirectoryInode, Entry, type FileSystem, type Inode, type Making, NodeInode, TextLink } from "./inode.ts";
 import { MemoryFile } from "./memory-file.ts";
 
+/** What a small directory takes on ext4, and what tmpfs says of each entry (BOGO_DIRENT_SIZE). */
+const BLOCK = 4096;
+const TMPFS_ENTRY = 20;
+
 /** What a directory shows beneath its own changes: a directory of the host that never changes. */
 export interface LowerDirectory {
   /** st_size and st_blocks there: a guest that only looks sees the host's directory as it is. */
@@ -33,11 +37,11 @@ export class MemoryDirectory extends DirectoryInode {
   }
 
   override get size(): number {
-    return this.#shown?.size ?? (this.#live + 2) * 20;
+    return this.#shown?.size ?? (this.fs.extents ? BLOCK : (this.#live + 2) * TMPFS_ENTRY);
   }
 
   override get blocks(): number {
-    return this.#shown?.blocks ?? super.blocks;
+    return this.#shown?.blocks ?? (this.fs.extents ? BLOCK / 512 : super.blocks);
   }
 
   lookup(at: Entry, name: string): Entry | undefined {
