@@ -10,6 +10,7 @@ namespace shimbed {
 namespace {
 
 enum Bit1Ecx : uint32_t { FMA = 1u << 12, XSAVE = 1u << 26, OSXSAVE = 1u << 27, AVX = 1u << 28, F16C = 1u << 29 };
+enum Bit7Ecx : uint32_t { VAES = 1u << 9, VPCLMULQDQ = 1u << 10 };
 enum Bit7Ebx : uint32_t { BMI1 = 1u << 3, AVX2 = 1u << 5, BMI2 = 1u << 8 };
 constexpr uint32_t LZCNT = 1u << 5;                              // 0x80000001 ECX
 constexpr uint32_t XSAVEOPT = 1, XSAVEC = 2, XGETBV_INUSE = 4;  // 0xD.1 EAX
@@ -27,6 +28,8 @@ std::vector<std::string> hostLacksForV3() {
   NEEDS("avx2", "AVX2")
   NEEDS("fma", "FMA")
   NEEDS("f16c", "F16C")
+  NEEDS("aes", "AES")
+  NEEDS("pclmul", "PCLMULQDQ")
   NEEDS("bmi", "BMI1")
   NEEDS("bmi2", "BMI2")
 #undef NEEDS
@@ -45,7 +48,8 @@ void Engine::modelProcessor() {
   env.feature(FEAT_1_ECX) = 1u << 0 | 1u << 1 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 22 | 1u << 23 | 1u << 25 | 1u << 31 |
                             (v3 ? FMA | XSAVE | OSXSAVE | AVX | F16C : 0u);
   env.feature(FEAT_7_0_EBX) = 1u << 0 | (v3 ? BMI1 | AVX2 | BMI2 : 0u);
-  env.feature(FEAT_7_0_ECX) = env.feature(FEAT_7_0_EDX) = env.feature(FEAT_7_1_EAX) = 0;
+  env.feature(FEAT_7_0_ECX) = v3 ? VAES | VPCLMULQDQ : 0u;
+  env.feature(FEAT_7_0_EDX) = env.feature(FEAT_7_1_EAX) = 0;
   env.feature(FEAT_8000_0001_EDX) = 1u << 11 | 1u << 20 | 1u << 27 | 1u << 29;
   env.feature(FEAT_8000_0001_ECX) = 1u << 0 | (v3 ? LZCNT : 0u);
   env.feature(FEAT_SVM) = env.feature(FEAT_XSAVE) = env.feature(FEAT_6_EAX) = 0;

@@ -1,5 +1,9 @@
 // SSE instructions that libunicorn 2.0 carries out otherwise than a processor: which of two NaNs is the result, exceptions
 // that ROUNDPS and the approximations do not raise, and PCMPxSTRx, whose search for a substring goes wrong there.
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -130,18 +134,31 @@ ROUND(roundpd_xmm)
 ROUND(roundss_xmm)
 ROUND(roundsd_xmm)
 
-#define APPROXIMATION(name)                                                          \
-  void __real_helper_##name##_x86_64(char* env, void* to, void* from);               \
-  void __wrap_helper_##name##_x86_64(char* env, void* to, void* from) {              \
-    uint8_t& flags = Env{env}.at<uint8_t>(offset::sseFlags);                         \
-    uint8_t before = flags;                                                          \
-    __real_helper_##name##_x86_64(env, to, from);                                    \
-    flags = before;                                                                  \
+#if defined(__x86_64__)
+// How near an approximation comes is each processor's own affair: it is as near as the host's, which raises nothing.
+#define APPROXIMATION(name, computed)                                                \
+  void __wrap_helper_##name##_x86_64(char*, float* to, const float* from) {          \
+    __m128 operand = _mm_loadu_ps(from);                                             \
+    computed;                                                                        \
+  }
+APPROXIMATION(rcpps, _mm_storeu_ps(to, _mm_rcp_ps(operand)))
+APPROXIMATION(rcpss, _mm_store_ss(to, _mm_rcp_ss(operand)))
+APPROXIMATION(rsqrtps, _mm_storeu_ps(to, _mm_rsqrt_ps(operand)))
+APPROXIMATION(rsqrtss, _mm_store_ss(to, _mm_rsqrt_ss(operand)))
+#else
+#define APPROXIMATION(name)                                             \
+  void __real_helper_##name##_x86_64(char* env, void* to, void* from);  \
+  void __wrap_helper_##name##_x86_64(char* env, void* to, void* from) { \
+    uint8_t& flags = Env{env}.at<uint8_t>(offset::sseFlags);            \
+    uint8_t before = flags;                                             \
+    __real_helper_##name##_x86_64(env, to, from);                       \
+    flags = before;                                                     \
   }
 APPROXIMATION(rcpps)
 APPROXIMATION(rcpss)
 APPROXIMATION(rsqrtps)
 APPROXIMATION(rsqrtss)
+#endif
 
 // Of two NaNs the first is the result (SDM vol. 1, table 4-7); libunicorn goes by x87's rule for both.
 #define NANS(name, Bits, INFINITE, QUIET)                                                      \

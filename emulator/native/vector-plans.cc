@@ -72,7 +72,26 @@ uint8_t memorySize(const VexRow& row, const Decoded& d, bool wide, bool w) {
   }
 }
 
+// VAES and VPCLMULQDQ on 32 bytes.
+std::string halvesStub(const Decoded& d, const VexRow& row) {
+  Code code;
+  code.load(V_VECTOR, RSI, true);
+  if (d.memory()) code.bytes({0xc5, 0xfe, 0x6f, M_VECTOR << 3 | IN_RDX});  // vmovdqu ymm2, [rdx]
+  else code.load(M_VECTOR, RDX, true);
+  code.bytes({0xc4, 0xe3, 0x7d, 0x39, 0xc0 | V_VECTOR << 3 | 5, 1});  // vextracti128 xmm5, ymm1, 1
+  code.bytes({0xc4, 0xe3, 0x7d, 0x39, 0xc0 | M_VECTOR << 3 | 6, 1});  // vextracti128 xmm6, ymm2, 1
+  instruction(code, d, false, false, V_VECTOR, 0xc0 | R_VECTOR << 3 | M_VECTOR);
+  if (row.flags & IMMEDIATE) code.bytes({d.immediate});
+  instruction(code, d, false, false, 5, 0xc0 | 5 << 3 | 6);
+  if (row.flags & IMMEDIATE) code.bytes({d.immediate});
+  code.bytes({0xc4, 0xe3, 0x7d, 0x38, 0xc0 | R_VECTOR << 3 | 5, 1});  // vinserti128 ymm0, ymm0, xmm5, 1
+  code.store(R_VECTOR, RDI, true);
+  code.end(true);
+  return code.text;
+}
+
 std::string vectorStub(const Decoded& d, const VexRow& row, bool wide, bool w) {
+  if (wide && (row.flags & HALVES)) return halvesStub(d, row);
   Form form = row.form;
   bool memory = d.memory(), immediate = row.flags & IMMEDIATE;
   bool usesV = form == Form::RVM || form == Form::RVMR || form == Form::MVR || form == Form::RVG;

@@ -51,6 +51,7 @@ enum VexFlags : uint16_t {
   ALIGNED = 128,       // #GP where memory is not aligned
   MEMORY = 256, REGISTER = 512,  // only so
   READS_R = 1024,      // the destination is read, too
+  HALVES = 2048,       // of 32 bytes as twice of 16: hosts may have only the latter
 };
 
 struct VexRow {

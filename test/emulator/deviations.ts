@@ -75,7 +75,6 @@ const different: readonly Rule[] = [
   ],
   ["SGDT and its like are answered by Linux where the processor has UMIP; SVM", inMap(2, oneOf(0x00, 0x01))],
   ["CPUID, RDTSC and SYSRET tell of the processor", inMap(2, oneOf(0xa2, 0x31, 0x07))],
-  ["RCPPS and RSQRTPS are approximations", inMap(2, oneOf(0x52, 0x53))],
   ["BSWAP of 16 bits is undefined", inMap(2, (p) => p.op >= 0xc8 && p.op < 0xd0)],
   [
     "an instruction that is refused and cut off by a missing page",
