@@ -8,6 +8,7 @@ const make = (id: string): Case => ({
   file: id,
   flags: [],
   root: undefined,
+  cpu: "x86-64-v2",
   args: [],
   env: {},
   input: "",
