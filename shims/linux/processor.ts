@@ -14,7 +14,10 @@ const FLAGS = {
     "constant_tsc rep_good nopl cpuid pni pclmulqdq ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt aes xsave avx f16c hypervisor " +
     "lahf_lm abm",
 } as const;
-const FLAGS_AFTER_FSGSBASE = { "x86-64-v2": "", "x86-64-v3": " bmi1 avx2 bmi2 xsaveopt xsavec xgetbv1 vaes vpclmulqdq" } as const;
+const FLAGS_AFTER_FSGSBASE = {
+  "x86-64-v2": "",
+  "x86-64-v3": " bmi1 avx2 bmi2 xsaveopt xsavec xgetbv1 vaes vpclmulqdq",
+} as const;
 const CPUID_LEVEL = { "x86-64-v2": 7, "x86-64-v3": 13 } as const;
 
 /** The text of /proc/cpuinfo. */
