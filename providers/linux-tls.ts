@@ -102,8 +102,8 @@ const LDT_REFRESH: readonly SegmentName[] = ["ds", "es", "ss", "cs"];
 const LDT_REFRESH_I386: readonly SegmentName[] = [...LDT_REFRESH, "fs"];
 
 /**
- * A data segment register whose descriptor no longer loads becomes null (the fixup of `loadsegment`). Linux would end
- * a thread with such an SS or CS by SIGSEGV or SIGBUS at the IRET; here they keep what they had.
+ * A data segment register whose descriptor no longer loads becomes null (the fixup of `loadsegment`). An
+ * SS or CS keeps what it had: that such a one is refused is found out at the IRET, by LoadSelectors.
  */
 function reload(privileged: PrivilegedState, segment: SegmentName, selector: number): void {
   if (privileged.loadSelector(segment, selector) || segment === "ss" || segment === "cs") return;
@@ -147,7 +147,7 @@ function loadSelectors(cpu: PlatformCpu, selectors: Readonly<Partial<Record<Segm
   }
   const old = cpu.selector("cs");
   const { cs = old, ss = cpu.selector("ss") } = selectors;
-  if (cs !== old && !privileged.loadSelector("cs", cs)) return refused(privileged, cs, Vector.NP);
+  if (selectors.cs !== undefined && !privileged.loadSelector("cs", cs)) return refused(privileged, cs, Vector.NP);
   if (selectors.ss !== undefined && !privileged.loadSelector("ss", ss)) {
     if (cs !== old) privileged.loadSelector("cs", old);
     return refused(privileged, ss, Vector.SS);

@@ -2,12 +2,14 @@
  * The run loop. Tasks take turns in the CPU; each stop of the engine becomes a call, a page, a signal or a switch.
  * Inside a turn nothing is awaited and nothing allocated; between turns host input is waited for.
  */
+
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { strike } from "../../providers/host-events.ts";
 import { MEASURES_FROM } from "./clock.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
 import { abortCriticalSection } from "./rseq.ts";
+import { refreshLdt } from "./signals/ldt.ts";
 import { Stepper } from "./stepping.ts";
 import type { ExitStatus, Kernel, Task } from "./task.ts";
 import { emulateVsyscall } from "./vsyscall.ts";
@@ -97,6 +99,7 @@ class Runner {
       }
       this.#switchTo(task);
       if (!this.#dispatcher.resume(task)) continue;
+      if (task.ldtChanged && !task.dead && task.wait === undefined) refreshLdt(task);
       if (task.preempted) {
         task.preempted = false;
         abortCriticalSection(task);

@@ -333,6 +333,8 @@ export class Task {
   rseq: Rseq | undefined;
   /** set_mempolicy; undefined for the default. */
   memoryPolicy: MemoryPolicy | undefined;
+  /** Another thread has changed the LDT since it was in its code. */
+  ldtChanged = false;
   /** Which of its calls become signals; undefined for none. */
   userDispatch: UserDispatch | undefined;
   /** Its turn was ended for others since it was last in its code: what rseq wants to know. */

@@ -1,4 +1,5 @@
 /** Handlers, masks and stacks of signals, and the way back from a handler. */
+
 import { Reg } from "../../../emulator/cpu.ts";
 import { x86_64 } from "../abi.ts";
 import { Errno } from "../errno.ts";
@@ -29,6 +30,7 @@ import {
   writeSet,
   writeStack,
 } from "../signals/kinds.ts";
+import { refuseReturn } from "../signals/ldt.ts";
 import { NSIG, SA_KEPT, SaFlag, SiCode, Signal } from "../signals/numbers.ts";
 import { flushIgnored, forceSignal, setBlocked } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
@@ -182,28 +184,15 @@ function goBack(task: Task, pop: (task: Task, targets: FrameTargets) => Returned
   task.restart = undefined;
   const { good, refused } = pop(task, targetsOf(task));
   task.kernel.gate.lifecycle?.sigreturn(task.tid);
-  const { signals } = task;
   if (!good) {
     task.cpu.setReg(Reg.rax, 0);
     task.reason = "no good signal frame";
     forceSignal(task, SigInfo.sent(Signal.SIGSEGV, SiCode.SI_KERNEL, 0, 0));
   } else if (refused !== undefined) {
-    const { by, cs, ss } = refused;
-    signals.refused = { cs, ss };
-    // With a stack segment of the LDT Linux returns from a read-only copy of its stack (espfix64): a fault there becomes a double
-    // fault, and that a plain #GP.
-    const espfix = (ss & SELECTOR_LDT) !== 0;
-    signals.trapno = espfix ? GENERAL_PROTECTION : by.vector;
-    signals.errorCode = espfix ? 0 : by.errorCode;
-    const number = signals.trapno === GENERAL_PROTECTION ? Signal.SIGSEGV : Signal.SIGBUS;
-    forceSignal(task, SigInfo.sent(number, SiCode.SI_KERNEL, 0, 0));
+    refuseReturn(task, refused, refused.by);
   }
   return settled;
 }
-
-const GENERAL_PROTECTION = 13;
-/** In a selector: of the LDT. */
-const SELECTOR_LDT = 4;
 
 /** Which frame rt_sigreturn takes back follows from the ABI of the call, as in Linux. */
 function rtSigreturn(task: Task): Result {

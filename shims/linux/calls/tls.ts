@@ -1,10 +1,12 @@
 /** Thread-local storage: arch_prctl, set_thread_area, modify_ldt, rseq, robust lists. All changes go through the gate. */
+
 import { isEmpty, isZero, readUserDesc, type UserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
 import { ldtEntries } from "../../../providers/state.ts";
 import { Errno } from "../errno.ts";
 import { int, type Kind, pid, pointer, scalar, size, uintHex, word } from "../kinds.ts";
 import { ArchPrctl, archPrctlCode, rseqFlags } from "../kinds-flags.ts";
 import { fills, pointsTo } from "../kinds-memory.ts";
+import { ldtChanged } from "../signals/ldt.ts";
 import { address, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -172,7 +174,9 @@ function writeLdt(task: Task, ptr: number, bytecount: number, legacy: boolean): 
     return task.fail(Errno.EFAULT, `cannot read at 0x${ptr.toString(16)}`);
   }
   const outcome = task.punch({ kind: "SetLdtEntry", desc: readUserDesc(task.memory, ptr), legacy });
-  return outcome.kind === "ok" ? 0 : tlsErrno(task, outcome);
+  if (outcome.kind !== "ok") return tlsErrno(task, outcome);
+  ldtChanged(task);
+  return 0;
 }
 
 /** What the guest has set, as the kernel keeps it; the rest of the buffer is zeroed (read_ldt). */
