@@ -53,6 +53,14 @@ open(F, "seq 1 5|"); print while <F>; close F; print \`echo backtick\`; system("
 $SIG{CHLD} = sub { print "child\\n" }; if (!fork()) { exit 0 } wait; $SIG{ALRM} = sub { print "alarm\\n" }; alarm 1; select(undef, undef, undef, 2); exit 6;
 `;
 
+/** A TLS session between two processes over a socket. */
+const TLS = `
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout k.pem -out c.pem -subj /CN=here 2>&-; echo $?
+rm -f tls; openssl s_server -unix tls -cert c.pem -key k.pem -quiet -rev >&- 2>&- & sleep 0.3
+(echo first; echo second; sleep 0.3) | openssl s_client -unix tls -quiet -CAfile c.pem 2>&-
+kill %1; wait %1; echo "server $?"; rm -f tls
+`;
+
 interface Program {
   readonly command: readonly [string, ...string[]];
   readonly file?: { readonly name: string; readonly text: string };
@@ -65,6 +73,7 @@ const PROGRAMS: readonly Program[] = [
   { command: ["/bin/busybox", "sh", "plain.sh"], file: { name: "plain.sh", text: SHELL } },
   { command: ["/usr/bin/python3", "p.py"], file: { name: "p.py", text: PYTHON } },
   { command: ["/usr/bin/perl", "p.pl"], file: { name: "p.pl", text: PERL } },
+  { command: ["/bin/bash", "tls.sh"], file: { name: "tls.sh", text: TLS }, needs: ["/usr/bin/openssl"] },
   {
     command: ["/bin/sh", "-c", "tar --sort=name -cf - -C /etc passwd group | xz | sha256sum"],
     needs: ["/bin/tar", "/usr/bin/xz"],
