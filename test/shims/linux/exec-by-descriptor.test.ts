@@ -1,3 +1,4 @@
 import { listAsOnLinux } from "./native-list.ts";
 
-listAsOnLinux("programs started by a descriptor", "exec-by-descriptor.c");
+// The scripts need an interpreter.
+listAsOnLinux("programs started by a descriptor", "exec-by-descriptor.c", ["--root", "/"]);
