@@ -55,13 +55,13 @@ export class Dispatcher {
   /** `syscall` from 64-bit code. */
   syscall(task: Task): void {
     const number = task.cpu.regLow(Reg.rax);
-    this.#call(task, x86_64, StopKind.syscall, number, this.#wide[number]);
+    this.#call(task, x86_64, StopKind.syscall, number, this.#wide[number], task.work);
   }
 
   /** `int 0x80`, from code of either size. */
   int80(task: Task): void {
     const number = task.cpu.regLow(Reg.rax);
-    this.#call(task, i386, StopKind.int80, number, this.#narrow[number]);
+    this.#call(task, i386, StopKind.int80, number, this.#narrow[number], task.work);
   }
 
   /**
@@ -81,10 +81,18 @@ export class Dispatcher {
       return;
     }
     const number = cpu.regLow(Reg.rax);
-    this.#call(task, i386, StopKind.sysenter, number, this.#narrow[number]);
+    this.#call(task, i386, StopKind.sysenter, number, this.#narrow[number], task.work);
   }
 
-  #call(task: Task, abi: Abi, trap: StopKind, number: number, plan: Plan | undefined): void {
+  /** @param watched who watches the call (Work) and has not been asked yet */
+  #call(
+    task: Task,
+    abi: Abi,
+    trap: StopKind | undefined,
+    number: number,
+    plan: Plan | undefined,
+    watched: number,
+  ): void {
     const kernel = this.#kernel;
     const { cpu } = kernel.machine;
     task.abi = abi;
@@ -92,33 +100,14 @@ export class Dispatcher {
     task.callNumber = number;
     task.plan = plan;
     task.reason = undefined;
-    kernel.clock.tick();
-    task.usage.system += kernel.clock.callNs;
-    if (task.work === 0) this.#perform(task, plan, cpu);
-    else this.#watched(task);
-  }
-
-  /** A function of its own, so that the ordinary call makes no closure. */
-  #watched(task: Task): void {
-    if ((task.work & Work.dispatch) !== 0 && isDispatched(task)) this.#kernel.signals.deliver(task, undefined);
-    else beforeCall(task, (allowed) => this.#allowed(task, allowed));
-  }
-
-  /** Whoever watches the task lets it make its call, maybe another one; or none. */
-  #allowed(task: Task, number: number | undefined): void {
-    if (number === undefined) {
-      this.#left(task, task.callNumber | 0);
+    if (watched !== 0) {
+      this.#watched(task);
       return;
     }
-    task.callNumber = number;
-    task.plan = (task.abi === x86_64 ? this.#wide : this.#narrow)[number];
-    this.#perform(task, task.plan, task.cpu);
-  }
-
-  #perform(task: Task, plan: Plan | undefined, cpu: Cpu): void {
-    const kernel = this.#kernel;
+    kernel.clock.tick();
+    task.usage.system += kernel.clock.callNs;
     if (plan === undefined) {
-      this.#unknown(task, task.abi, task.callNumber);
+      this.#unknown(task, abi, number);
       return;
     }
     const { argc } = plan;
@@ -145,6 +134,22 @@ export class Dispatcher {
       if (task.work !== 0) this.#left(task, -1);
       else if (kernel.signals.interrupts(task)) kernel.signals.deliver(task, undefined);
     }
+  }
+
+  /** A function of its own, so that the ordinary call makes no closure. */
+  #watched(task: Task): void {
+    if ((task.work & Work.dispatch) !== 0 && isDispatched(task)) this.#kernel.signals.deliver(task, undefined);
+    else beforeCall(task, (allowed) => this.#allowed(task, allowed));
+  }
+
+  /** Whoever watches the task lets it make its call, maybe another one; or none. */
+  #allowed(task: Task, number: number | undefined): void {
+    if (number === undefined) {
+      this.#left(task, task.callNumber | 0);
+      return;
+    }
+    const { abi, trap } = task;
+    this.#call(task, abi, trap, number, (abi === x86_64 ? this.#wide : this.#narrow)[number], 0);
   }
 
   /** A watched call is over, with its result in the register. */
