@@ -2,11 +2,12 @@
 // they print. The programs are the caller's: folders of what he built of musl's libc-test, of QEMU's tests/tcg, or of
 // anything whose programs exit with 0 when they pass.
 //
-//   npm run suites -- DIR… [--skip REGEXP] [--only REGEXP] [--jobs N] [--timeout SECONDS] [--least PERCENT] [--in-place]
+//   npm run suites -- DIR… [--skip REGEXP] [--only REGEXP] [--jobs N] [--timeout SECONDS] [--least PERCENT] [--in-place] [--cpu MODEL]
 //
 // Counts what passes natively, in two runs of two, and how much of that ends and prints alike under shimbed. What
 // prints otherwise from one native run to the next (times, process ids) is compared by its status alone. Exits with 1
-// where less than 98 % (or --least) agree. Each program runs in an empty directory, or with --in-place in the folder given.
+// where less than 98 % (or --least) agree. Each program runs in an empty directory, or with --in-place in the folder
+// given. The processor is x86-64-v3 unless --cpu says otherwise: the C library computes otherwise where there is no FMA.
 
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readSync, rmSync, statSync } from "node:fs";
@@ -20,18 +21,11 @@ const MAX_OUTPUT = 1 << 26;
 const RUNNABLE: readonly number[] = [2, 3];
 
 type Reasons = readonly (readonly [program: RegExp, reason: string])[];
-/** Programs that need what the modelled processor says that it lacks. Not counted. */
-const BEYOND: Reasons = [
-  [/(^|\/)test-avx$/, "the processor has no AVX, and CPUID says so"],
-  [/(^|\/)test-i386-bmi2$/, "the processor has no BMI, and CPUID says so"],
-];
 /** Programs that print what is free to differ. Their status is compared. */
 const UNLIKE: Reasons = [
   [/(^|\/)vsyscall$/, "prints the time, which is virtual"],
   [/(^|\/)testthread$/, "threads print in turns that the seed decides"],
   [/(^|\/)test-(i386|x86_64)$/, "prints shifts of 16 bits by more than 16, each maker's own"],
-  [/(^|\/)float_madds$/, "the C library uses FMA natively, and gives another NaN"],
-  [/(^|\/)math\/asinh\.exe$/, "the C library uses FMA natively, and rounds otherwise"],
 ];
 
 interface End {
@@ -58,6 +52,7 @@ const { values, positionals } = parseArgs({
     jobs: { type: "string", default: "2" },
     timeout: { type: "string", default: "60" },
     least: { type: "string", default: "98" },
+    cpu: { type: "string", default: "x86-64-v3" },
     "in-place": { type: "boolean", default: false },
   },
 });
@@ -134,7 +129,7 @@ async function judge(top: string, name: string): Promise<Verdict> {
   const directory = values["in-place"] ? top : undefined;
   const native = await runOnce(file, [], directory);
   const again = await runOnce(file, [], directory);
-  const ours = await runOnce(process.execPath, [SHIMBED, "run", "--root", "/", file], directory);
+  const ours = await runOnce(process.execPath, [SHIMBED, "run", "--cpu", values.cpu, "--root", "/", file], directory);
   const steady = native.status === again.status ? native : { ...native, status: -1 };
   return {
     name,
@@ -148,12 +143,7 @@ async function judge(top: string, name: string): Promise<Verdict> {
 async function suite(top: string): Promise<{ passed: number; same: number }> {
   const [only, skip] = [new RegExp(values.only), new RegExp(values.skip)];
   const say = (line: string) => process.stdout.write(`${line}\n`);
-  const waiting = programsBelow(top).filter((name) => {
-    if (!only.test(name) || skip.test(name)) return false;
-    const beyond = reasonFor(BEYOND, name);
-    if (beyond !== undefined) say(`not counted     ${name}: ${beyond}`);
-    return beyond === undefined;
-  });
+  const waiting = programsBelow(top).filter((name) => only.test(name) && !skip.test(name));
   const verdicts: Verdict[] = [];
   const worker = async () => {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
