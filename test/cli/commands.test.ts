@@ -34,7 +34,17 @@ describe("help", () => {
 
   const SHARED = [
     ...["-p, --provider", "-L, --root", "--bind", "-E, --env", "-U, --unset-env", "--host-env", "--argv0", "--cwd"],
-    ...["--user", "--seed", "--clock", "--timeout", "--max-blocks", "--max-memory", "--strict-segments", "--cpu", "--json"],
+    ...[
+      "--user",
+      "--seed",
+      "--clock",
+      "--timeout",
+      "--max-blocks",
+      "--max-memory",
+      "--strict-segments",
+      "--cpu",
+      "--json",
+    ],
     ...["-o, --output", "-h, --help"],
   ];
   const GATE = ["--policy", "--policy-dry-run", "--inject", "--host-events", "--as"];
