@@ -37,6 +37,8 @@ function plain(text: string): string {
       .replace(/\b(LWP|process|pid|si_pid=)( ?)\d+/g, "$1$2…")
       .replace(/si_uid=\d+/g, "si_uid=…")
       .replace(/Target Id +Frame/, "Target Id Frame")
+      // How far the other thread has come by now.
+      .replace(/^( {2}\d+ +Thread .*?\(LWP …\) \S+ ).*$/gm, "$1…")
       .replace(/expected=\d+/, "expected=…")
       // The debugger finds no symbols in our vDSO for i386.
       .replace(/in __kernel_vsyscall \(\)/g, "in ?? ()")
