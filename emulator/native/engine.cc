@@ -369,29 +369,17 @@ bool Engine::onInvalid(uc_engine*, void* self) {
   return true;
 }
 
-void Engine::onBlock(uc_engine*, uint64_t, uint32_t size, void* self) {
-  Engine& e = *static_cast<Engine*>(self);
-  if (e.aloneBlock_) {
-    e.aloneBlock_ = false;
-    return;
-  }
-  if (e.stop.budget >= 0) {
-    if (e.stop.budget == 0) {
-      e.stopWith(BUDGET);
-      return;
-    }
-    e.stop.budget--;
-  }
-  e.stop.blocks++;
-  e.stop.codeBytes += size;
-}
+// Never called: that there is a hook has the translator ask for a call, and counting.cc puts other code there.
+void Engine::onBlock(uc_engine*, uint64_t, uint32_t, void*) {}
 
 // Counting code is translated apart from the rest: a flag that only matters to I/O instructions tells them apart, so
 // that switching costs no retranslation and a guest that runs uncounted pays nothing.
 void Engine::setCounting(bool on) {
-  if (on && !blockHook_) uc_hook_add(uc, &blockHook_, UC_HOOK_BLOCK, reinterpret_cast<void*>(onBlock), this, 1, 0);
-  if (blockHook_) {
-    HookHead* hook = reinterpret_cast<HookHead*>(blockHook_);
+  // A single hook would be called from where no wrap can stand in.
+  for (uc_hook& added : blockHooks_) {
+    if (on && !added) uc_hook_add(uc, &added, UC_HOOK_BLOCK, reinterpret_cast<void*>(onBlock), this, 1, 0);
+    if (!added) continue;
+    HookHead* hook = reinterpret_cast<HookHead*>(added);
     hook->begin = on ? 1 : ~uint64_t(0);
     hook->end = on ? 0 : ~uint64_t(0);
   }
@@ -403,11 +391,12 @@ void Engine::setCounting(bool on) {
 void Engine::run() {
   EnvHead& h = env.head();
   if ((stop.budget >= 0) != counting_ || counting_ != bool(h.hflags & HF_IOBPT)) setCounting(stop.budget >= 0);
-  stopped_ = aloneBlock_ = aloneTrap_ = false;
+  stopped_ = aloneTrap_ = false;
   checkedAt_ = ~uint64_t(0);
   internals::forgetAlone(cpu);
   stop.kind = FAILED;
   stop.software = 0;
+  if (counting_) count_.begin(stop.budget);
   Engine*& current = currentEngine();
   Engine* outer = current;
   current = this;
@@ -417,6 +406,12 @@ void Engine::run() {
   uc_err err = late ? UC_ERR_OK : uc_emu_start(uc, h.eip, 0, 0, 0);
   running_ = false;
   current = outer;
+  if (counting_) {
+    double left = count_.blocksLeft();
+    stop.blocks += stop.budget - left;
+    stop.budget = left;
+    stop.codeBytes += count_.bytes();
+  }
   if (!stopped_) {
     if (interruptRequested_.exchange(false) || late) {
       stop.kind = INTERRUPTED;

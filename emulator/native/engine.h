@@ -12,6 +12,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "processor.h"
+#include "counting.h"
 #include "vector.h"
 
 namespace shimbed {
@@ -115,6 +116,8 @@ class Engine {
   bool beforeFxrstor(uint64_t address, uintptr_t retaddr);
   // EIP is at the instruction, which is done.
   void leaveBlock();
+  void countBlock(char* context, void* size, void (*spent)(char*)) { emitCount(context, size, count_, spent); }
+  void onBlocksSpent();
   void onVectorInstruction(uint32_t number, uint64_t eip, uintptr_t returnAddress);
   // While a block is translated: the plan of the instruction at hand, or VectorPlans::NONE.
   uint32_t vectorAtHand(uint64_t& eip) const;
@@ -210,15 +213,16 @@ class Engine {
   uint32_t gdtFrame_ = 0;
   bool running_ = false;
   bool counting_ = false;
+  BlockCount count_;
   bool stopped_ = false;
   bool strict_ = false;
   Processor processor_ = Processor::v2;
   // The next block is one checked instruction: not counted, and the single-step trap before it is not one.
-  bool aloneBlock_ = false, aloneTrap_ = false;
+  bool aloneTrap_ = false;
   uint64_t checkedAt_ = ~uint64_t(0);
   bool syscallTf_ = false;  // TF was set when `syscall` ran
   std::atomic<bool> interruptRequested_{false};
-  uc_hook intrHook_ = 0, invalidHook_ = 0, blockHook_ = 0;
+  uc_hook intrHook_ = 0, invalidHook_ = 0, blockHooks_[2] = {};
   // What the translator is shown instead of some instructions of the block it is at.
   struct Patch {
     uint64_t address;

@@ -135,7 +135,7 @@ bool Engine::checkSegments(const Decoded& d) {
 
 // Has the instruction at EIP run next, alone and unchecked.
 void Engine::runAlone() {
-  aloneBlock_ = counting_;
+  if (counting_) count_.allowOne();  // the block that was left has been counted
   aloneTrap_ = env.head().eflags & FLAG_TF;
   internals::nextBlockAlone(cpu);
 }

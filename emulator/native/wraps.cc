@@ -33,6 +33,7 @@ void __real_tcg_gen_callN_x86_64(char* context, void* function, void* result, in
 uintptr_t tcg_const_i32_x86_64(char* context, int32_t value);
 uintptr_t tcg_const_i64_x86_64(char* context, int64_t value);
 void tcg_temp_free_internal_x86_64(char* context, void* temporary);
+void helper_uc_tracecode();
 void helper_cpuid_x86_64(void* env);
 void helper_comiss_x86_64(void* env, void* a, void* b);
 void helper_svm_check_intercept_param_x86_64(void* env, uint32_t type, uint64_t param);
@@ -88,13 +89,25 @@ void __wrap_helper_cpuid_x86_64(void* env) {
 
 // A helper that nothing calls where there is no SVM, and that takes a number and an address.
 void __wrap_helper_svm_check_intercept_param_x86_64(void* env, uint32_t number, uint64_t eip) {
-  if (Engine* e = currentEngine()) e->onVectorInstruction(number, eip, CALLER);
+  Engine* e = currentEngine();
+  if (e && number == shimbed::BLOCKS_SPENT) e->onBlocksSpent();
+  else if (e) e->onVectorInstruction(number, eip, CALLER);
   else __real_helper_svm_check_intercept_param_x86_64(env, number, eip);
+}
+
+static void callBlocksSpent(char* context) {
+  void* env = context + tcg_const_i64_x86_64(context, 0);
+  void* number = context + tcg_const_i32_x86_64(context, int32_t(shimbed::BLOCKS_SPENT));
+  void* eip = context + tcg_const_i64_x86_64(context, 0);
+  void* ours[] = {env, number, eip};
+  __real_tcg_gen_callN_x86_64(context, reinterpret_cast<void*>(helper_svm_check_intercept_param_x86_64), nullptr, 3, ours);
+  for (void* temporary : ours) tcg_temp_free_internal_x86_64(context, temporary);
 }
 
 // Where a block's instruction is shown as another one for its helper, ours is called with the number of its plan.
 void __wrap_tcg_gen_callN_x86_64(char* context, void* function, void* result, int count, void** arguments) {
   Engine* e = currentEngine();
+  if (e && function == reinterpret_cast<void*>(helper_uc_tracecode)) return e->countBlock(context, arguments[0], callBlocksSpent);
   bool stands = function == reinterpret_cast<void*>(helper_cpuid_x86_64) || function == reinterpret_cast<void*>(helper_comiss_x86_64);
   uint64_t eip = 0;
   uint32_t number = e && stands ? e->vectorAtHand(eip) : shimbed::VectorPlans::NONE;
