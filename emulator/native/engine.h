@@ -184,7 +184,6 @@ class Engine {
   SseForm hostForm(const Decoded& d, uint32_t hflags) {
     SseForm form = sseForm(d);
     if (hostSse && !hostSse->ok()) return {};
-    if (form.approximates) return processor_ == Processor::v3 ? form : SseForm{};
     return hflags & HF_FLOAT_TRAPS || form.always ? form : SseForm{};
   }
   bool storeGuest(uint64_t address, const void* from, uint32_t size);

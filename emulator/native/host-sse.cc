@@ -81,10 +81,6 @@ SseForm sseForm(const Decoded& d) {
         has = NONE | P66;
         form.to = SseForm::flags;
         break;
-      case 0x52: case 0x53:
-        has = NONE | PF3;
-        form.approximates = true;
-        break;
       case 0x5b: has = NONE | P66 | PF3; break;
       case 0x7c: case 0x7d: case 0xd0: has = P66 | PF2; break;
       case 0xe6: has = P66 | PF2; break;

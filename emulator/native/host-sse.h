@@ -16,7 +16,6 @@ struct SseForm {
   Kind to = none, from = none;  // `to` is none where it is no such instruction
   uint8_t size = 0;             // of a memory operand
   bool always = false;          // libunicorn has it wrong in any case
-  bool approximates = false;    // raises nothing; x86-64-v3 has the same instruction with VEX, and both are to agree
 };
 
 // `none` also where the host is no x86-64 Linux: there such exceptions are not raised.
