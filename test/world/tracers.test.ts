@@ -188,4 +188,30 @@ describe.skipIf(noNative)("thread-local storage that a tracer sets", () => {
     );
     for (const record of records) expect(record.thread).not.toBe(first.thread);
   });
+
+  it("is what the provider makes of it: GS is nobody's where only FS is served", () => {
+    const file = compile("tls-provider", path.join(ROOT, "fixtures/c/ptrace-tls.c"), ["-O1"]);
+    const under = (provider: string) => guest(file, [], { flags: ["-p", provider] }).stdout;
+    const everywhere = under("direct");
+    expect(everywhere).toContain("set gs: 0\n");
+    expect(everywhere).toContain("the tracee: 0x1300\n");
+    expect(under("linux-kernel")).toBe(everywhere);
+    const onlyFs = everywhere.replace("set gs: 0\n", "set gs: -1 EIO\n").replace("0x1300", "0xb7f");
+    expect(under("linux-userland")).toBe(onlyFs);
+    expect(under("windows-userland")).toBe(onlyFs);
+  });
+
+  it.each([
+    ["x86-64", [], ["get fs", "set fs"]],
+    ["i386", ["-m32"], ["get", "set", "set another"]],
+  ])("is denied by a policy, %s", (name, options, refused) => {
+    const file = compile(`tls-policy-${name}`, path.join(ROOT, "fixtures/c/ptrace-tls.c"), ["-O1", ...options]);
+    const policy = path.join(directory, "policy.json");
+    const rules = [{ name: "no tracer", action: { errno: "EPERM" }, call: ["ptrace"] }];
+    writeFileSync(policy, JSON.stringify({ version: 1, default: "allow", rules }));
+    const { stdout } = guest(file, [], { flags: ["--policy", policy] });
+    for (const one of refused) expect(stdout).toContain(`\n${one}: -1 EPERM\n`);
+    // Writing all registers back as they are asks for nothing.
+    expect(stdout).toContain("setregs: 0\n");
+  });
 });
