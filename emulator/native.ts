@@ -20,6 +20,13 @@ export interface NativeAddon {
   alarmed(): boolean;
   /** poll(2): readiness bits of each descriptor; null when a signal or the alarm came first. */
   poll(fds: Int32Array, events: Int32Array, timeoutMilliseconds: number): Int32Array | null;
+  /**
+   * mkfifo(3), or mknod(2) of a socket: makes a name on the host.
+   * @param path its bytes
+   * @param mode S_IFIFO or S_IFSOCK and permission bits, of which the process's umask takes some
+   * @throws Error whose `code` is the errno's name
+   */
+  makeNode(path: Buffer, mode: number): void;
   /** "2.0" and the like. */
   readonly unicornVersion: string;
   /** Bytes of a saved context. */

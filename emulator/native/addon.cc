@@ -5,6 +5,7 @@
 
 #include "addon-memory.h"
 #include "call.h"
+#include "host-node.h"
 #include "interrupts.h"
 
 using namespace shimbed;
@@ -333,6 +334,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"alarm", nullptr, setAlarm, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"alarmed", nullptr, alarmed, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"poll", nullptr, pollHost, nullptr, nullptr, nullptr, napi_default, nullptr},
+      {"makeNode", nullptr, makeNode, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"lacksForV3", nullptr, lacksForV3, nullptr, nullptr, nullptr, napi_default, nullptr},
       {"engines", nullptr, nullptr, nullptr, nullptr, makeEngines(env), napi_default, nullptr},
       {"unicornVersion", nullptr, nullptr, nullptr, nullptr, version, napi_default, nullptr},

@@ -1,8 +1,9 @@
 import fs from "node:fs";
+import { makeHostNode } from "../../../emulator/host-node.ts";
 import { Errno } from "../errno.ts";
 import { BoundFile } from "./bound-file.ts";
 import { fail, onHost, VfsError } from "./error.ts";
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./flags.ts";
+import { S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK } from "./flags.ts";
 import { boundPath, type HostIdentity, hostNames, hostPath, hostSeconds, setStamp, withHandle } from "./host-path.ts";
 import {
   DirectoryInode,
@@ -84,7 +85,7 @@ export class BoundTree extends FileSystem {
       case S_IFLNK:
         return new BoundLink(this, path);
       default:
-        return new NodeInode(this, mode, 0, 0, Number(stat.rdev));
+        return new BoundNode(this, stat);
     }
   }
 }
@@ -115,6 +116,38 @@ class BoundLink extends LinkInode {
 
   target(): string {
     return this.#target;
+  }
+}
+
+/** A FIFO, a socket or a device of the host by name alone: what opens is the run's own. */
+class BoundNode extends NodeInode {
+  readonly #tree: BoundTree;
+  readonly #identity: HostIdentity;
+
+  constructor(tree: BoundTree, stat: fs.BigIntStats) {
+    super(tree, Number(stat.mode), 0, 0, Number(stat.rdev));
+    this.#tree = tree;
+    this.#identity = { dev: stat.dev, ino: stat.ino };
+  }
+
+  override setMode(mode: number): void {
+    this.#onSelf((path) => fs.chmodSync(path, mode & 0o7777));
+    super.setMode(mode);
+  }
+
+  override setOwner(uid: number, gid: number): void {
+    this.#onSelf((path) => fs.chownSync(path, uid, gid));
+    super.setOwner(uid, gid);
+  }
+
+  override timesSet(): void {
+    this.#onSelf((path) => fs.utimesSync(path, hostSeconds(this.atime), hostSeconds(this.mtime)));
+    super.timesSet();
+  }
+
+  #onSelf(use: (path: string) => void): void {
+    const entry = this.#tree.nameOf(this);
+    if (entry && !entry.deleted) withHandle(this.#tree.path(entry), this.#identity, use);
   }
 }
 
@@ -179,8 +212,13 @@ class BoundDirectory extends DirectoryInode {
         case S_IFLNK:
           fs.symlinkSync(hostPath(what.target ?? ""), path);
           break;
+        case S_IFIFO:
+        case S_IFSOCK:
+          makeHostNode(path, what.mode);
+          fs.chmodSync(path, mode);
+          break;
         default:
-          fail(Errno.EPERM, "FIFOs, sockets and devices are not made on the host");
+          fail(Errno.EPERM, "devices are not made on the host");
       }
     });
     return this.lookup(at, name) ?? fail(Errno.ENOENT);

@@ -179,8 +179,35 @@ describe("a directory bound read-write", () => {
     expect(guest.readLink(`/proc/self/fd/${fd}`)).toBe("/shared/c (deleted)");
     guest.ok("mkdir", "/shared/new", 0o700);
     expect(guest.sys("rename", "/shared/new", "/tmp/new")).toBe("EXDEV");
-    expect(guest.sys("mknod", "/shared/fifo", 0o10600, 0)).toBe("EPERM");
     expect(fs.readdirSync(path.join(top, "shared")).sort()).toEqual(["new", "out", "sub"]);
+  });
+
+  it("makes FIFOs and names of sockets on the host, and no devices", () => {
+    const host = (name: string) => fs.statSync(path.join(top, "shared", name));
+    guest.ok("mknod", "/shared/fifo", 0o10662, 0);
+    guest.ok("mknod", "/shared/socket", 0o140755, 0);
+    expect(guest.sys("mknod", "/shared/fifo", 0o10600, 0)).toBe("EEXIST");
+    expect(guest.sys("mknod", "/shared/null", 0o20666, 0x103)).toBe("EPERM");
+    expect([host("fifo").isFIFO(), host("fifo").mode & 0o7777]).toEqual([true, 0o640]);
+    expect([host("socket").isSocket(), host("socket").mode & 0o7777]).toEqual([true, 0o755]);
+    guest.ok("chmod", "/shared/fifo", 0o604);
+    guest.ok("rename", "/shared/fifo", "/shared/moved");
+    expect(host("moved").mode & 0o7777).toBe(0o604);
+    guest.ok("unlink", "/shared/moved");
+    guest.ok("unlink", "/shared/socket");
+    expect(fs.readdirSync(path.join(top, "shared")).sort()).toEqual(["out", "sub"]);
+  });
+
+  it("opens no FIFO of the host: its readers and writers are the run's", () => {
+    guest.ok("mknod", "/shared/fifo", 0o10600, 0);
+    const reader = guest.ok("open", "/shared/fifo", 0o4000, 0);
+    const writer = guest.ok("open", "/shared/fifo", 0o4001, 0);
+    const hostReader = fs.openSync(path.join(top, "shared/fifo"), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    const buffer = guest.buffer(16);
+    guest.ok("write", writer, Buffer.from("within"), 6);
+    expect(fs.readSync(hostReader, Buffer.alloc(16))).toBe(0);
+    fs.closeSync(hostReader);
+    expect(guest.text(buffer, guest.ok("read", reader, buffer, 16))).toBe("within");
   });
 });
 
