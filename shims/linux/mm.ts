@@ -2,6 +2,7 @@
 import type { AddressSpace, Backing } from "../../emulator/memory.ts";
 import type { Abi } from "./abi.ts";
 import { AddressRanges } from "./address-ranges.ts";
+import type { AioContexts } from "./aio/context.ts";
 import { ForkAdvice } from "./fork-advice.ts";
 import type { FutexQueue } from "./futex.ts";
 import { ReadOnlyFile } from "./read-only-file.ts";
@@ -85,6 +86,8 @@ export class Mm {
   readonly unread = new AddressRanges();
   /** What mseal has sealed. */
   readonly seals = new AddressRanges();
+  /** What io_setup has made; undefined before the first. */
+  aio: AioContexts | undefined;
   readonly #readOnly = new WeakMap<Backing, ReadOnlyFile>();
   /** Some mapping may be one that mprotect must not make writable. */
   hasReadOnly = false;
@@ -132,6 +135,8 @@ export class Mm {
   /** A process lets go of it; the last one closes it. */
   release(): void {
     this.users--;
-    if (this.users === 0) this.space.close();
+    if (this.users > 0) return;
+    this.aio?.close();
+    this.space.close();
   }
 }

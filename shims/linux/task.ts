@@ -9,6 +9,7 @@ import type { Gate } from "../../providers/gate.ts";
 import type { HostEvents } from "../../providers/host-events.ts";
 import type { Outcome, Request } from "../../providers/requests.ts";
 import type { Abi } from "./abi.ts";
+import type { AioTotal } from "./aio/context.ts";
 import type { Clock } from "./clock.ts";
 import type { Credentials } from "./credentials.ts";
 import { FutexTable, type PiFutex } from "./futex.ts";
@@ -93,6 +94,8 @@ export class Kernel {
   readonly net: Network;
   readonly ipc: Ipc;
   readonly settings = new Settings();
+  /** Asynchronous I/O of all processes. */
+  readonly aioTotal: AioTotal = { requests: 0 };
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
   /** Most threads of all processes at once (kernel.threads-max). */

@@ -26,7 +26,7 @@ import { demand, type Entry, FileInode, FS_APPEND_FL, FS_IMMUTABLE_FL } from "..
 import { afterLeases } from "../vfs/lease-wait.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { Plain, type Span } from "../vfs/span.ts";
-import { MAX_COUNT, readInto, vectorOf, writeFrom } from "../vfs/transfer.ts";
+import { MAX_COUNT, RWF_APPEND, RWF_KNOWN, readInto, vectorOf, withinFlags, writeFrom } from "../vfs/transfer.ts";
 import { find } from "../vfs/walk.ts";
 import { IN_MODIFY, report } from "../vfs/watch.ts";
 
@@ -104,17 +104,13 @@ const pwritev = fileCall((task, descriptor, iov, count, low, high) => {
   return writeFrom(task, file, vectorOf(task, iov, count), position);
 });
 
-const RWF_APPEND = 16;
-/** RWF_HIPRI, RWF_DSYNC, RWF_SYNC: nothing to do for files in memory; RWF_NOWAIT is answered as if data were never far. */
-const RWF_KNOWN = 1 | 2 | 4 | 8 | RWF_APPEND | 32;
-
 const preadv2 = fileCall((task, descriptor, iov, count, low, high, flags) => {
   if (flags & ~RWF_KNOWN) fail(Errno.EOPNOTSUPP, "unknown RWF_ flags");
   if (flags & RWF_APPEND) fail(Errno.EINVAL, "RWF_APPEND is for writing");
   const position = offsetOf(task, low, high);
-  if (position === -1) return readInto(task, openFileOf(task, descriptor), vectorOf(task, iov, count), undefined);
-  const file = positioned(task, descriptor, position);
-  return readInto(task, file, vectorOf(task, iov, count), position);
+  const file = position === -1 ? openFileOf(task, descriptor) : positioned(task, descriptor, position);
+  const from = position === -1 ? undefined : position;
+  return withinFlags(readInto(task, file, vectorOf(task, iov, count), from), flags);
 });
 
 const pwritev2 = fileCall((task, descriptor, iov, count, low, high, flags) => {
@@ -123,7 +119,7 @@ const pwritev2 = fileCall((task, descriptor, iov, count, low, high, flags) => {
   const file = position === -1 ? openFileOf(task, descriptor) : positioned(task, descriptor, position);
   const from = vectorOf(task, iov, count);
   if (flags & RWF_APPEND && file instanceof RegularOpen) return writeFrom(task, file, from, file.file.size);
-  return writeFrom(task, file, from, position === -1 ? undefined : position);
+  return withinFlags(writeFrom(task, file, from, position === -1 ? undefined : position), flags);
 });
 
 /** @returns the new offset or a negative errno */

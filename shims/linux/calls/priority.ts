@@ -1,6 +1,7 @@
 /** Nice values, which weigh turns, and I/O priorities, which are kept and told (kernel/sys.c, block/ioprio.c). */
 import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import { IO_CLASS_SHIFT, IoClass, ioPriorityRefusal } from "../io-priority.ts";
 import { choice, int, uintHex } from "../kinds.ts";
 import { priorityWhich } from "../kinds-flags.ts";
 import { Resource } from "../limits.ts";
@@ -13,8 +14,6 @@ const BEST_NICE = -20;
 const WORST_NICE = 19;
 
 const IoWho = { IOPRIO_WHO_PROCESS: 1, IOPRIO_WHO_PGRP: 2, IOPRIO_WHO_USER: 3 } as const;
-const IoClass = { NONE: 0, RT: 1, BE: 2, IDLE: 3 } as const;
-const IO_CLASS_SHIFT = 13;
 
 const clampNice = (nice: number): number => Math.max(BEST_NICE, Math.min(WORST_NICE, nice));
 
@@ -69,22 +68,10 @@ function nice(task: Task, increment: number): number {
 }
 
 function ioprioSet(task: Task, which: number, who: number, given: number): number {
-  const level = given & 7;
   const { cred } = task.process;
-  switch ((given >> IO_CLASS_SHIFT) & 7) {
-    case IoClass.RT:
-      if (!cred.capable(Cap.CAP_SYS_ADMIN) && !cred.capable(Cap.CAP_SYS_NICE))
-        return task.fail(Errno.EPERM, "the real-time class is for privileged processes");
-      break;
-    case IoClass.BE:
-    case IoClass.IDLE:
-      break;
-    case IoClass.NONE:
-      if (level === 0) break;
-      return task.fail(Errno.EINVAL, "a level without a class");
-    default:
-      return task.fail(Errno.EINVAL, "no class of I/O priorities");
-  }
+  const refusal = ioPriorityRefusal(cred, given);
+  if (refusal === Errno.EPERM) return task.fail(refusal, "the real-time class is for privileged processes");
+  if (refusal !== 0) return task.fail(refusal, "no class of I/O priorities, or a level without one");
   if (which < IoWho.IOPRIO_WHO_PROCESS || which > IoWho.IOPRIO_WHO_USER)
     return task.fail(Errno.EINVAL, "no IOPRIO_WHO_*");
   const targets = targetsOf(task, which - 1, who);

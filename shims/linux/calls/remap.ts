@@ -75,6 +75,7 @@ function mremap(task: Task, at: number, oldGiven: number, newGiven: number, flag
   mm.forkAdvice.move(at, moved, to);
   mm.locks.move(at, moved, to);
   mm.unread.move(at, moved, to);
+  mm.aio?.moved(at, to);
   if (isVdso) task.kernel.vdso.moved(task, to);
   if (newLength > moved) space.map(to + moved, newLength - moved, region.prot, optionsOf(region, at + moved));
   if (newLength > moved && locked) lockNew(task, to + moved, newLength - moved, true);

@@ -47,6 +47,12 @@ export class EventFile extends OpenFile {
     return 8;
   }
 
+  /** eventfd_signal: one more, without waiting where there is no room. */
+  signal(): void {
+    if (this.#count <= MAX) this.#count++;
+    this.#raised.wake();
+  }
+
   override poll(): number {
     let events = 0;
     if (this.#count > 0n) events |= POLLIN | POLLRDNORM;

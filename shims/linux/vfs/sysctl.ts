@@ -78,7 +78,7 @@ export function sysctl(fs: FileSystem, kernel: Kernel): Inode {
     },
     vm: {},
     fs: {
-      "aio-nr": fixed(0),
+      "aio-nr": new ProcText(fs, () => `${kernel.aioTotal.requests}\n`),
       "file-max": fixed("9223372036854775807"),
       "file-nr": fixed("1024\t0\t9223372036854775807"),
       overflowgid: fixed(65_534),

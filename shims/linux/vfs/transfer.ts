@@ -2,6 +2,7 @@ import { Errno } from "../errno.ts";
 import { Resource } from "../limits.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
+import { Wait } from "../wait.ts";
 import { blocking } from "./call-context.ts";
 import { fail } from "./error.ts";
 import { O_NONBLOCK } from "./flags.ts";
@@ -12,6 +13,10 @@ const SIGPIPE = 13;
 const SIGXFSZ = 25;
 /** MAX_RW_COUNT of linux/fs.h: no read or write moves more. */
 export const MAX_COUNT = 0x7ffff000;
+const RWF_NOWAIT = 8;
+export const RWF_APPEND = 16;
+/** RWF_HIPRI, RWF_DSYNC, RWF_SYNC: nothing to do for files in memory. */
+export const RWF_KNOWN = 1 | 2 | 4 | RWF_NOWAIT | RWF_APPEND | 32;
 const IOV_MAX = 1024;
 /** How much is copied at a time. */
 const CHUNK = 262_144;
@@ -37,6 +42,14 @@ export function vectorOf(task: Task, address: number, count: number): Span {
     room -= Math.min(length, room);
   }
   return new Pieces(memory, pieces);
+}
+
+/** RWF_NOWAIT: what would have to wait is given up, with what was done up to then. */
+export function withinFlags(result: Result, flags: number): Result {
+  if (!(flags & RWF_NOWAIT) || !(result instanceof Wait)) return result;
+  const done = result.interrupted() ?? 0;
+  result.end();
+  return done > 0 ? done : -Errno.EAGAIN;
 }
 
 /** One pass of a read: until the span is full, the file has no more, or guest memory ends. */
