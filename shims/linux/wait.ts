@@ -4,28 +4,26 @@
  */
 import { Errno } from "./errno.ts";
 
+/** Who is told of a queue's wakes and waits in no call: a file in an epoll. */
+export interface Listener {
+  readonly woken: () => void;
+  /** Of several that have it, one alone is told: the first for which it answers that it has use for the wake. */
+  readonly exclusive?: (() => boolean) | undefined;
+}
+
 /** Something tasks wait for: data in a pipe, a child's exit, a futex word. Wakes in the order of arrival. */
 export class WaitQueue {
   readonly #waits = new Set<Wait>();
+  #listeners: Listener[] | undefined;
 
-  get size(): number {
-    return this.#waits.size;
+  get isAwaited(): boolean {
+    return this.#waits.size > 0;
   }
 
-  /** Lets up to `count` waits (all of them if omitted) try again; returns how many it reached. */
-  wake(count: number = Number.POSITIVE_INFINITY): number {
-    let woken = 0;
-    let taken = false;
-    for (const wait of this.#waits) {
-      if (woken >= count) break;
-      if (wait.exclusive !== undefined) {
-        if (taken) continue;
-        taken = wait.exclusive();
-      }
-      woken++;
-      wait.notify();
-    }
-    return woken;
+  /** Lets all waits try again, when the listeners have been told. */
+  wake(): void {
+    if (this.#listeners !== undefined) tell(this.#listeners);
+    for (const wait of this.#waits) wait.notify();
   }
 
   /** For `Wait` only: a wait is on its queues from `begin` to `end`. */
@@ -36,12 +34,33 @@ export class WaitQueue {
   remove(wait: Wait): void {
     this.#waits.delete(wait);
   }
+
+  listen(listener: Listener): void {
+    this.#listeners = [...(this.#listeners ?? []), listener];
+  }
+
+  unlisten(listener: Listener): void {
+    const left = this.#listeners?.filter((other) => other !== listener);
+    this.#listeners = left?.length ? left : undefined;
+  }
+}
+
+/** The newest first, the exclusive ones behind them and the oldest first: their places in the kernel's list (add_wait_queue, add_wait_queue_exclusive). */
+function tell(listeners: readonly Listener[]): void {
+  for (let i = listeners.length - 1; i >= 0; i--) {
+    const listener = listeners[i];
+    if (listener !== undefined && listener.exclusive === undefined) listener.woken();
+  }
+  for (const { exclusive, woken } of listeners) {
+    if (exclusive === undefined) continue;
+    const taken = exclusive();
+    woken();
+    if (taken) return;
+  }
 }
 
 export interface WaitOptions {
   readonly queues: readonly WaitQueue[];
-  /** For those of whom one wake is for one alone: true when it has use for the wake, so that it goes to no other such. */
-  readonly exclusive?: (() => boolean) | undefined;
   /** The call's result, or undefined while it must go on waiting. May write guest memory; the task's space is active. */
   readonly attempt: () => number | undefined;
   /** Virtual monotonic time in ns at which `timeout` answers instead. */
@@ -65,7 +84,6 @@ export interface WaitOptions {
 
 export class Wait {
   readonly queues: readonly WaitQueue[];
-  readonly exclusive: (() => boolean) | undefined;
   readonly attempt: () => number | undefined;
   readonly deadline: number | undefined;
   readonly host: boolean;
@@ -78,7 +96,6 @@ export class Wait {
 
   constructor(options: WaitOptions) {
     this.queues = options.queues;
-    this.exclusive = options.exclusive;
     this.attempt = options.attempt;
     this.deadline = options.deadline;
     this.host = options.host ?? false;

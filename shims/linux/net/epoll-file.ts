@@ -15,7 +15,7 @@ import {
 } from "../vfs/flags.ts";
 import type { Entry } from "../vfs/inode.ts";
 import { OpenFile } from "../vfs/open-file.ts";
-import { Wait, WaitQueue } from "../wait.ts";
+import { type Listener, WaitQueue } from "../wait.ts";
 import { POLLRDHUP, POLLWRBAND } from "./constants.ts";
 
 export const EPOLLEXCLUSIVE = 2 ** 28;
@@ -49,7 +49,7 @@ class Item {
   events: number;
   data: EpollData;
   readonly #epoll: EpollFile;
-  readonly #listeners: Wait[] = [];
+  readonly #heard: { readonly queue: WaitQueue; readonly listener: Listener }[] = [];
   readonly #gone: () => void;
 
   constructor(epoll: EpollFile, file: OpenFile, fd: number, event: EpollEvent) {
@@ -68,9 +68,9 @@ class Item {
   #listen(queue: WaitQueue | undefined, kinds: number): void {
     if (queue === undefined) return;
     const exclusive = this.events & EPOLLEXCLUSIVE ? () => this.#epoll.isAwaited : undefined;
-    const listener = new Wait({ queues: [queue], attempt: () => undefined, exclusive });
-    listener.begin(() => this.#woken(kinds));
-    this.#listeners.push(listener);
+    const listener = { exclusive, woken: () => this.#woken(kinds) };
+    queue.listen(listener);
+    this.#heard.push({ queue, listener });
   }
 
   /** Only a wake for what is asked for counts: edge-triggered items would tell too much otherwise (ep_poll_callback). */
@@ -87,7 +87,7 @@ class Item {
   }
 
   stop(): void {
-    for (const listener of this.#listeners) listener.end();
+    for (const { queue, listener } of this.#heard) queue.unlisten(listener);
     this.file.watchers?.delete(this.#gone);
   }
 }
@@ -102,7 +102,7 @@ export class EpollFile extends OpenFile {
 
   /** Somebody waits for its events. */
   get isAwaited(): boolean {
-    return this.#queue.size > 0;
+    return this.#queue.isAwaited;
   }
 
   constructor(entry: Entry) {
