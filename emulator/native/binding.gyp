@@ -13,6 +13,7 @@
       "-Wl,--wrap=helper_cpuid_x86_64",
       "-Wl,--wrap=helper_svm_check_intercept_param_x86_64",
       "-Wl,--wrap=tcg_gen_callN_x86_64",
+      "-Wl,--wrap=tcg_emit_op_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i32_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i64_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_st_i32_x86_64",

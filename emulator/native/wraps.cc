@@ -30,6 +30,7 @@ void __real_helper_sysenter_x86_64(void* env, int addend);
 void __real_helper_cpuid_x86_64(void* env);
 void __real_helper_svm_check_intercept_param_x86_64(void* env, uint32_t type, uint64_t param);
 void __real_tcg_gen_callN_x86_64(char* context, void* function, void* result, int count, void** arguments);
+void* __real_tcg_emit_op_x86_64(char* context, int opcode);
 uintptr_t tcg_const_i32_x86_64(char* context, int32_t value);
 uintptr_t tcg_const_i64_x86_64(char* context, int64_t value);
 void tcg_temp_free_internal_x86_64(char* context, void* temporary);
@@ -119,6 +120,17 @@ void __wrap_tcg_gen_callN_x86_64(char* context, void* function, void* result, in
   __real_tcg_gen_callN_x86_64(context, reinterpret_cast<void*>(helper_svm_check_intercept_param_x86_64), nullptr, 3, ours);
   tcg_temp_free_internal_x86_64(context, which);
   tcg_temp_free_internal_x86_64(context, where);
+}
+
+// libunicorn's translator keeps a temporary for good after some instructions (those of SSE with an immediate, crc32, many of
+// the x87), and its array of 512 is followed by its lists: a block of a few hundred such instructions wrote over them. A block
+// whose operations are enough ends after the instruction at hand; this one counts as such while there is plenty of room.
+void* __wrap_tcg_emit_op_x86_64(char* context, int opcode) {
+  constexpr int ENOUGH_TEMPORARIES = 384, ENOUGH_OPERATIONS = 4000;
+  auto& temporaries = *reinterpret_cast<int32_t*>(context + 48);
+  auto& operations = *reinterpret_cast<int32_t*>(context + 56);
+  if (temporaries > ENOUGH_TEMPORARIES && operations < ENOUGH_OPERATIONS) operations += ENOUGH_OPERATIONS;
+  return __real_tcg_emit_op_x86_64(context, opcode);
 }
 
 uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
