@@ -153,9 +153,11 @@ export function loadProgram(options: LoadOptions): Loaded {
     let base = 0;
     let entry = image.entry + bias;
     if (program.interpreter !== undefined) {
-      base = mapper.anywhere(program.interpreter.image);
+      // klibc's, for one, has a fixed place.
+      const { image: linker } = program.interpreter;
+      base = linker.type === "exec" ? 0 : mapper.anywhere(linker);
       mapper.map(program.interpreter, base);
-      entry = program.interpreter.image.entry + base;
+      entry = linker.entry + base;
     }
     const vdsoAt = mapper.find(VDSO_BYTES);
     const { vdso, vsyscall } = vdsoAt < 0 ? { vdso: 0, vsyscall: 0 } : kernel.vdso.map(space, abi, vdsoAt);
