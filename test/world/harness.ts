@@ -2,19 +2,22 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import os from "node:os";
 import { dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { expect } from "vitest";
 
 export const ROOT = join(import.meta.dirname, "../..");
 const FIXTURES = join(ROOT, "fixtures");
 /** The compiled program; SHIMBED_PROGRAM names another build to test. */
 export const SHIMBED = process.env.SHIMBED_PROGRAM ?? join(ROOT, "dist/cli/shimbed.cjs");
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 150_000;
+/** How often Linux itself is asked before an answer of its own that nobody here gives counts. */
+const NATIVE_RUNS = 8;
 
 /** Why the real thing cannot be asked here, or undefined: only Linux on x86-64 runs the guests itself. */
 export const noNative =
   process.platform === "linux" && process.arch === "x64" ? undefined : "only x86-64 Linux runs the guests natively";
 
-/** How a program ended, as a shell would see it: `status` is 128+n after signal n, "timeout" after a minute. */
+/** How a program ended, as a shell would see it: `status` is 128+n after signal n, "timeout" after so long a time that it hangs. */
 export interface Outcome {
   readonly stdout: string;
   readonly stderr: string;
@@ -59,7 +62,9 @@ export function native(command: readonly [string, ...string[]], options: Options
   if (root === undefined || root === "/") return run(command[0], command.slice(1), options, env);
   const user = process.getuid?.() === 0 ? [] : ["unshare", "-r"];
   const [first = "", ...rest] = [...user, "chroot", root, ...command].map(fullName);
-  return run(first, rest, options, env);
+  const done = run(first, rest, options, env);
+  if (/^(chroot|unshare): /.test(done.stderr)) throw new Error(done.stderr);
+  return done;
 }
 
 /** The commands that enter a root, by full name: the guest's PATH need not hold them. */
@@ -85,15 +90,20 @@ export function guest(
   return shimbed(["run", ...set, ...flags, file, ...args], rest);
 }
 
-/** Expects that both ended and printed alike; stderr counts unless told otherwise. */
-export function same(ours: Outcome, theirs: Outcome, compare: { stderr?: boolean } = {}): void {
-  const view = (o: Outcome) => ({
-    stdout: o.stdout,
-    status: o.status,
-    ...(compare.stderr === false ? {} : { stderr: o.stderr }),
-  });
+/**
+ * Expects an answer of ours to be one that Linux gives. Where programs race, or a clock runs on while others compute, Linux
+ * answers now so, now otherwise: it is asked again when it does not agree, a few times. Ours is what the seed makes it.
+ */
+export async function asNatively<T>(ours: T, ask: () => T | Promise<T>): Promise<void> {
+  let theirs = await ask();
+  for (let run = 1; run < NATIVE_RUNS && !isDeepStrictEqual(ours, theirs); run++) theirs = await ask();
+  expect(ours).toEqual(theirs);
+}
+
+/** Expects that a run of ours ended and printed as one of Linux's. */
+export async function same(ours: Outcome, ask: () => Outcome | Promise<Outcome>): Promise<void> {
   // A difference with our own complaint in view is understood at once.
-  expect({ ...view(ours), said: complaint(ours) }).toEqual({ ...view(theirs), said: "" });
+  await asNatively({ ...ours, said: complaint(ours) }, async () => ({ ...(await ask()), said: "" }));
 }
 
 /** What shimbed itself said on stderr: its lines begin with its name. */

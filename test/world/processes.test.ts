@@ -56,8 +56,9 @@ $SIG{CHLD} = sub { print "child\\n" }; if (!fork()) { exit 0 } wait; $SIG{ALRM} 
 /** A TLS session between two processes over a socket. */
 const TLS = `
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout k.pem -out c.pem -subj /CN=here 2>&-; echo $?
-rm -f tls; openssl s_server -unix tls -cert c.pem -key k.pem -quiet -rev >&- 2>&- & sleep 0.3
-(echo first; echo second; sleep 0.3) | openssl s_client -unix tls -quiet -CAfile c.pem 2>&-
+rm -f tls; openssl s_server -unix tls -cert c.pem -key k.pem -quiet -rev >&- 2>&- &
+n=0; until [ -S tls ] || [ $((n += 1)) -gt 100 ]; do sleep 0.1; done
+(echo first; echo second; sleep 1) | openssl s_client -unix tls -quiet -CAfile c.pem 2>&-
 kill %1; wait %1; echo "server $?"; rm -f tls
 `;
 
@@ -83,11 +84,12 @@ const PROGRAMS: readonly Program[] = [
 const usable = PROGRAMS.filter(({ command: [file], needs = [] }) => [file, ...needs].every((path) => existsSync(path)));
 
 describe.skipIf(noNative)("this machine's programs", () => {
-  test.each(usable)("$command", ({ command, file }) => {
+  test.each(usable)("$command", async ({ command, file }) => {
     if (file !== undefined) writeFileSync(join(folder, file.name), file.text);
     const [program, ...args] = command;
     const options = { env: ENV, cwd: folder };
-    same(guest(program, args, { ...options, flags: ["--root", "/", "--cwd", folder] }), native(command, options));
+    const ours = guest(program, args, { ...options, flags: ["--root", "/", "--cwd", folder] });
+    await same(ours, () => native(command, options));
   });
 });
 
@@ -120,7 +122,7 @@ describe.skipIf(noNative || !existsSync("/usr/bin/make"))("make -j4 with the rea
     expect(made).toEqual({ stdout: "", stderr: "", status: 0 });
     cpSync(join(project, "program"), join(folder, "made"));
     expect(native([join(folder, "made")]).stdout).toBe("788\n");
-  }, 60_000);
+  });
 });
 
 describe.skipIf(noNative)("load", () => {

@@ -11,13 +11,12 @@ for (const arch of ["amd64", "i386"] as const) {
   const root = "missing" in roots ? undefined : roots[arch];
   const why = "missing" in roots ? ` (left out: ${roots.missing})` : "";
   describe.skipIf(root === undefined)(`Debian ${arch} programs end and print as natively${why}`, () => {
-    test.each(PROGRAMS)("$name", (program) => {
+    test.each(PROGRAMS)("$name", async (program) => {
       const { command, input = "" } = program;
       if (root === undefined) throw new Error("skipped suites do not run");
-      const theirs = native(command, { root, input, env: ENV });
-      expect(theirs.stderr).not.toMatch(/^(chroot|unshare): /);
       const [file, ...args] = command;
-      same(guest(file, args, { flags: ["--root", root, ...clockFlags(program)], input, env: ENV }), theirs);
+      const ours = guest(file, args, { flags: ["--root", root, ...clockFlags(program)], input, env: ENV });
+      await same(ours, () => native(command, { root, input, env: ENV }));
     });
 
     test("xz there and back", () => {
@@ -63,13 +62,13 @@ describe.skipIf(noNative !== undefined)("this machine's own programs", () => {
     },
     { name: "openssl", command: ["/usr/bin/openssl", "dgst", "-sha3-256", "/etc/passwd"] },
   ];
-  test.each(OWN.filter((p) => existsSync(p.command[0])))("$name, with the whole tree as root", (program) => {
+  test.each(OWN.filter((p) => existsSync(p.command[0])))("$name, with the whole tree as root", async (program) => {
     const { command } = program;
     const [file, ...args] = command;
     const flags = ["--root", "/", ...clockFlags(program)];
-    same(guest(file, args, { flags, env: ENV }), native(command, { env: ENV }));
+    await same(guest(file, args, { flags, env: ENV }), () => native(command, { env: ENV }));
   });
-  test("ls needs no option: its libraries are found", () => {
-    same(guest("/bin/ls", ["--version"], { env: ENV }), native(["/bin/ls", "--version"], { env: ENV }));
+  test("ls needs no option: its libraries are found", async () => {
+    await same(guest("/bin/ls", ["--version"], { env: ENV }), () => native(["/bin/ls", "--version"], { env: ENV }));
   });
 });

@@ -6,9 +6,9 @@ import { Readable } from "node:stream";
 import { setTimeout } from "node:timers/promises";
 import type { Outcome } from "../../world/harness.ts";
 
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 /** How long output may still come when everybody who could write it is killed. */
-const DRAIN_MS = 500;
+const DRAIN_MS = 2000;
 /** Leads the process group that is killed, so that the program is as free to leave it as any child of a shell. */
 const LEADER = '( exec env -i "$0" 2>&3 3>&- ); exit $?';
 

@@ -23,9 +23,9 @@ describe.skipIf(noNative)("file operations as on Linux", () => {
     ["x86-64, dynamic", []],
     ["i386, 32-bit offsets", ["-m32"]],
     ["i386, 64-bit offsets", ["-m32", "-static", "-D_FILE_OFFSET_BITS=64"]],
-  ])("%s", (name, options) => {
+  ])("%s", async (name, options) => {
     const file = compile(name.replace(/\W+/g, "-"), options);
     if (file === undefined) throw new Error(`gcc ${options.join(" ")} cannot compile here: install gcc-multilib`);
-    same(guest(file, []), native([file]));
+    await same(guest(file, []), () => native([file]));
   });
 });
