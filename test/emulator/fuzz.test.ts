@@ -1,5 +1,6 @@
 // Random machine code never ends the host process, and one instruction of it ends as on the host's processor.
 import { describe, expect, test } from "vitest";
+import { expectAlike } from "./alike.ts";
 import { compare, leaves } from "./deviations.ts";
 import type { Bits } from "./guest.ts";
 import { nativeRunner, numbers, runNatively, type Snippet, SnippetGuest, snippet } from "./snippets.ts";
@@ -38,14 +39,11 @@ describe.each([64, 32] as const)("random code of %i bits", (bits) => {
     const list = snippets(bits, (s) => !leaves(s, bits));
     const host = runNatively(runner ?? "", list);
     const guest = new SnippetGuest(bits);
-    const differences: string[] = [];
-    for (const [i, s] of list.entries()) {
+    const differences = list.map((s, i) => {
       const [theirs, ours] = [host[i], guest.step(s)];
-      if (theirs === undefined || ours === undefined)
-        differences.push(`${Buffer.from(s.code).toString("hex")} did not end`);
-      else differences.push(...[compare(s, bits, theirs, ours)].filter((d) => d !== undefined));
-    }
+      return theirs && ours ? compare(s, bits, theirs, ours) : `${Buffer.from(s.code).toString("hex")} did not end`;
+    });
     guest.close();
-    expect(differences).toEqual([]);
+    expectAlike(differences);
   });
 });

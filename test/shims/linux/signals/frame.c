@@ -33,7 +33,8 @@ static void info(int number, siginfo_t *i, void *context) {
          (long)greg(context, REG_R14), (long)greg(context, REG_R15));
   unsigned char *fp = (unsigned char *)uc->uc_mcontext.fpregs;
   printf("fp %% 64 = %d\n", (int)((uintptr_t)fp & 63));
-  words("fx", fp, 0, 24);
+  // Where the last x87 instruction was (6 to 23) Intel's processors always say, AMD's after an exception alone.
+  printf("fx: %x %x %x\n", *(uint16_t *)fp, *(uint16_t *)(fp + 2), *(uint16_t *)(fp + 4));
   words("fx", fp, 32, 64);
   words("xmm", fp, 160, 64);
 #else
@@ -45,8 +46,9 @@ static void info(int number, siginfo_t *i, void *context) {
   words("retcode", sp, 260, 8);
   unsigned char *fp = *(unsigned char **)(c + 76);
   printf("fp %% 64 = %d\n", (int)((uintptr_t)fp & 63));
-  words("fsave", fp, 0, 112);
-  words("fx", fp + 112, 0, 24);
+  words("fsave", fp, 0, 12);
+  words("fsave", fp, 28, 84);
+  printf("fx: %x %x %x\n", *(uint16_t *)(fp + 112), *(uint16_t *)(fp + 114), *(uint16_t *)(fp + 116));
   words("fx", fp + 112, 32, 64);
   words("xmm", fp + 112, 160, 64);
 #endif
