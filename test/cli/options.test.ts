@@ -13,6 +13,9 @@ import {
   parseVariable,
 } from "../../cli/options.ts";
 
+/** The same cases in every run. */
+fc.configureGlobal({ seed: 1 });
+
 describe("values of options", () => {
   test.each([
     ["4096", 4096],

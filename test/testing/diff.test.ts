@@ -7,6 +7,9 @@ import { compare, type World } from "../../cli/testing/compare.ts";
 import { parseStrace } from "../../cli/testing/native-run.ts";
 import { ROOT, shimbed } from "./program.ts";
 
+/** The same cases in every run. */
+fc.configureGlobal({ seed: 1 });
+
 const WIDE = join(ROOT, "fixtures/bin/tls-x86_64");
 const native = process.platform === "linux" && process.arch === "x64";
 
