@@ -47,7 +47,7 @@ beforeAll(() => {
   build("musl", "musl-gcc", "-static");
   build("library", "gcc", "-shared", "-fPIC", "-Wl,-soname,libown.so.1", "-Wl,-rpath,$ORIGIN/lib");
   build("stripped", "gcc", "-s");
-}, 60_000);
+});
 afterAll(() => rmSync(directory, { recursive: true }));
 
 function file(name: string): Uint8Array {
@@ -369,7 +369,7 @@ test("ten thousand damaged files: an image or an ElfError, in bounded time and m
       } else bytes[at] = (bytes[at] ?? 0) ^ (1 << random(8));
     }
     const reader = new CountingReader(bytes);
-    const started = performance.now();
+    const started = process.cpuUsage();
     let result: ElfImage | undefined;
     try {
       result = parseElf(reader, "guest", random(4) === 0 ? "interpreter" : "program");
@@ -387,9 +387,10 @@ test("ten thousand damaged files: an image or an ElfError, in bounded time and m
       // The symbol and string tables at most once each, the rest in small pieces.
       expect(reader.bytesRead).toBeLessThanOrEqual(3 * bytes.length + 65536 * 2 + 4096 * 4096);
     }
-    slowest = Math.max(slowest, performance.now() - started);
+    const { user, system } = process.cpuUsage(started);
+    slowest = Math.max(slowest, (user + system) / 1000);
   }
   expect(parsed).toBeGreaterThan(1000);
   expect(parsed).toBeLessThan(9000);
   expect(slowest).toBeLessThan(500);
-}, 60_000);
+});

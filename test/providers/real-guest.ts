@@ -81,7 +81,7 @@ export async function runReal(program: string, args: readonly string[], options:
     const fs = { root: root.vfs.root, cwd: root.vfs.root, umask: 0o22 };
     const end = await toEnd(() => {
       startFirst(kernel, { path: root.program, argv: [program, ...args], envp: [], files: root.files, fs });
-      return run(kernel, { timeout: 30, maxBlocks: 50_000_000 });
+      return run(kernel, { timeout: 60, maxBlocks: 50_000_000 });
     });
     root.vfs.close();
     return { output: readFileSync(join(folder, "out"), "latin1"), end, ...gathered(assembled) };

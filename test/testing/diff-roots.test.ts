@@ -60,7 +60,7 @@ function makeRoot(name: string, build: number): string {
 }
 
 describe.skipIf(!compiles)("diff --with-root", () => {
-  it("shows where two builds of a library part, with the TLS of both", { timeout: 60_000 }, () => {
+  it("shows where two builds of a library part, with the TLS of both", () => {
     const [one, two, same] = [makeRoot("one", 1), makeRoot("two", 2), join(folder, "same")];
     cpSync(one, same, { recursive: true });
     expect(compiled(folder, ["diff", "--root", one, "--with-root", same, "/program"])).toMatchObject({
@@ -84,7 +84,7 @@ describe.skipIf(!traces)("diff --native", () => {
     ["/bin/echo", "hello"],
     // A process of its own, and a program that it executes.
     ["/bin/sh", "-c", "/bin/true; exit 3"],
-  ])("finds %s alike", { timeout: 60_000 }, (...command) => {
+  ])("finds %s alike", (...command) => {
     const { status, out } = compiled(folder, ["diff", "--native", ...command]);
     expect({ status, out }).toMatchObject({ status: 0, out: expect.stringContaining("alike: ") });
   });

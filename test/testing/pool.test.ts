@@ -27,14 +27,14 @@ const make = (id: string): Case => ({
 const WORKER = `
   const send = (message) => process.send(message);
   process.on("message", ({ one: { id } }) => {
-    if (id.startsWith("hang")) for (;;);
+    if (id.startsWith("hang")) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     if (id.startsWith("die")) { console.error("out of luck"); process.exit(3); }
     if (id.startsWith("break")) return send({ kind: "broken", id, message: "oh" });
     send({ kind: "result", result: { id, status: "passed", ms: 1, message: "", digest: "d", updated: false } });
   });
   send({ kind: "ready" });
 `;
-const options = { workers: 2, repeat: 1, update: false, grace: 300 } as const;
+const options = { workers: 2, repeat: 1, update: false, grace: 3000 } as const;
 
 it("kills what hangs, replaces what dies, and goes on", async () => {
   const ids = ["a", "hang", "b", "die", "c", "break", "d", "hang again", "e"];

@@ -34,11 +34,15 @@ function faulty({ rule, expectation }: Planted): string {
 }
 
 function vitest(file: string): { readonly status: number | null; readonly text: string } {
-  const done = spawnSync(process.execPath, [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", file], {
-    cwd: folder,
-    encoding: "utf8",
-    env: { PATH: process.env.PATH, HOME: folder, NO_COLOR: "1", CI: "1" },
-  });
+  const done = spawnSync(
+    process.execPath,
+    [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", "--testTimeout=60000", file],
+    {
+      cwd: folder,
+      encoding: "utf8",
+      env: { PATH: process.env.PATH, HOME: folder, NO_COLOR: "1", CI: "1" },
+    },
+  );
   return { status: done.status, text: done.stdout + done.stderr };
 }
 

@@ -26,7 +26,7 @@ interface Ended {
 }
 
 function start(args: readonly string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [SHIMBED, "run", ...args], { stdio: "pipe", timeout: 20_000 });
+  const child = spawn(process.execPath, [SHIMBED, "run", ...args], { stdio: "pipe", timeout: 80_000 });
   started.push(child);
   child.stdin.end();
   const output = { stdout: "", stderr: "" };

@@ -29,16 +29,17 @@ function running(file: string): string[] {
 
 describe.skipIf(noNative)("native reference runs", () => {
   test("a program that ends leaves nobody behind that holds its output", async () => {
-    const file = compile("leaves", 'if (fork() == 0) { setsid(); puts("child"); pause(); } usleep(100000); return 7;');
+    const file = compile(
+      "leaves",
+      'int p[2]; char c; pipe(p); if (fork() == 0) { setsid(); puts("child"); write(p[1], "x", 1); pause(); } read(p[0], &c, 1); return 7;',
+    );
     expect(await runNatively(file, folder)).toEqual({ stdout: "child\n", stderr: "", status: 7 });
     expect(running(file)).toEqual([]);
   });
 
   test("one that hangs is ended with all it has started", async () => {
     const file = compile("hangs", 'puts("begun"); fork(); setsid(); for (;;) pause();');
-    const started = performance.now();
-    expect(await runNatively(file, folder, 300)).toEqual({ stdout: "begun\n", stderr: "", status: "timeout" });
-    expect(performance.now() - started).toBeLessThan(5_000);
+    expect(await runNatively(file, folder, 2000)).toEqual({ stdout: "begun\n", stderr: "", status: "timeout" });
     expect(running(file)).toEqual([]);
   });
 

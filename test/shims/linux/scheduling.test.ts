@@ -107,7 +107,7 @@ describe("turns", () => {
     const digests = new Set<string>();
     for (const _ of upTo(50)) digests.add((await race(7)).digest);
     expect(digests.size).toBe(1);
-  }, 60_000);
+  });
 
   it("are others with other seeds, and a race shows", async () => {
     const digests = new Set<string>();
@@ -119,11 +119,11 @@ describe("turns", () => {
     }
     expect(digests.size).toBeGreaterThan(40);
     expect(results.size).toBeGreaterThan(10);
-  }, 60_000);
+  });
 
   it("come to everybody: a spinning thread holds nobody up", async () => {
     for (const seed of upTo(5)) {
-      const { end } = await runGuest({ source: SPIN, seed, limits: { timeout: 20 } });
+      const { end } = await runGuest({ source: SPIN, seed, limits: { timeout: 100 } });
       expect(end).toEqual({ kind: "ended", status: { kind: "exited", code: 7 } });
     }
   });

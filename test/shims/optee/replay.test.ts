@@ -29,7 +29,7 @@ it("a recorded TA runs again over libunicorn alone, and a changed recording is f
   const replay = (recording: Uint8Array) => {
     const file = join(directory, "recording");
     writeFileSync(file, recording);
-    return spawnSync(stock, [file], { encoding: "utf8", timeout: 60_000 });
+    return spawnSync(stock, [file], { encoding: "utf8", timeout: 150_000 });
   };
   expect(replay(bytes)).toMatchObject({ status: 0, stderr: "", stdout: expect.stringMatching(/^\d+ \d+\n$/) });
   // The last word but the tag before it is the checksum of all memory.

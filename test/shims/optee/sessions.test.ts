@@ -310,7 +310,7 @@ describe("a TA that dies", () => {
   });
 
   it("when its time is up", () => {
-    const host = tee(["dies"], { timeoutMs: 600 });
+    const host = tee(["dies"], { timeoutMs: 2000 });
     const answer = invokeCommand(host.tee, open(host), 10, []);
     expect(answer.reason).toBe("it did not come back in time");
   });

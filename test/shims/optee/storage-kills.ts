@@ -6,7 +6,7 @@ import { TA, versionOf } from "./storage-pattern.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
 const WRITER = join(import.meta.dirname, "storage-writer.ts");
-/** A writer is killed so many milliseconds after its first write began, at most. */
+/** A writer is killed so many milliseconds after its first write was done, at most. */
 const LONGEST_MS = 120;
 
 export interface Kills {
@@ -32,9 +32,10 @@ async function killedWriter(
   let said = "";
   const ended = new Promise((resolve) => child.once("close", resolve));
   child.stdout.on("data", (data: Buffer) => {
-    // The clock starts with the first write: until then there is nothing to lose.
-    if (said === "") setTimeout(() => child.kill("SIGKILL"), milliseconds);
+    // The clock starts when the first write is done: until then there is nothing to lose.
+    const before = said.includes("done");
     said += data.toString();
+    if (!before && said.includes("done")) setTimeout(() => child.kill("SIGKILL"), milliseconds);
   });
   await ended;
   const numbers = (word: string): number[] =>
