@@ -6,9 +6,10 @@ import { EVENT } from "../aio/ring.ts";
 import { Errno } from "../errno.ts";
 import { type Kind, long, pointer, uint, word } from "../kinds.ts";
 import { addressText, arrayText, fills, pointsTo } from "../kinds-memory.ts";
-import { address, i64, type Struct, struct, structIn, timespec, timespec64, u64, ulong, valueOut } from "../structs.ts";
+import { address, i64, struct, structIn, timespec, timespec64, u64, ulong, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { type TimeLayout, toNs } from "../timespec.ts";
 import { fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { Wait } from "../wait.ts";
@@ -20,7 +21,6 @@ const PLACES_PER_CPU = 4;
 const MOST_EVENTS = 0x1000_0000 / EVENT;
 const KIOCB_KEY = 0;
 const PROT_READ_WRITE = 3;
-const BILLION = 1_000_000_000;
 
 /** The context by the address of its ring, which holds its number (lookup_ioctx). */
 function contextAt(task: Task, at: number): AioContext {
@@ -131,13 +131,10 @@ function reap(task: Task, context: AioContext, asked: Reaping, over: (result: nu
   });
 }
 
-type TimeLayout = Struct<{ tv_sec: number; tv_nsec: number }>;
-
 /** A negative span is none: the end that the kernel works out lies as far away as it can. */
 function spanAt(task: Task, at: number, layout: TimeLayout): number | undefined {
   if (at === 0) return undefined;
-  const { tv_sec, tv_nsec } = layout.read(task.memory, at, task.abi);
-  const span = tv_sec * BILLION + tv_nsec;
+  const span = toNs(layout.read(task.memory, at, task.abi));
   return span < 0 ? undefined : span;
 }
 

@@ -6,6 +6,7 @@ import { EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP, type EpollEvent, Ep
 import { structIn, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readSpan } from "../timespec.ts";
 import { demandDescriptors, fileCall, install, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { O_CLOEXEC, POLLERR, POLLHUP, POLLIN, POLLOUT } from "../vfs/flags.ts";
@@ -22,7 +23,6 @@ const EXCLUSIVE_OK = (POLLIN | POLLOUT | POLLERR | POLLHUP | EPOLLWAKEUP | EPOLL
 const EVENT = 12;
 const MAX_EVENTS = Math.floor((2 ** 31 - 1) / EVENT);
 const MS = 1e6;
-const BILLION = 1_000_000_000;
 
 function make(task: Task, given: number): number {
   if (given & ~O_CLOEXEC) return task.fail(Errno.EINVAL, "unknown flags");
@@ -122,12 +122,7 @@ const pwait = fileCall((task, epfd, at, limit, ms, mask, bytes) =>
 );
 
 const pwait2 = fileCall((task, epfd, at, limit, time, mask, bytes) => {
-  let timeout: number | undefined;
-  if (time !== 0) {
-    const { tv_sec, tv_nsec } = timespec64.read(task.memory, time, task.abi);
-    if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) fail(Errno.EINVAL, "no valid time");
-    timeout = tv_sec * BILLION + tv_nsec;
-  }
+  const timeout = readSpan(task, time, timespec64);
   return masked(task, mask, bytes, (over) => waitOn(task, epfd, at, limit, timeout, over));
 });
 

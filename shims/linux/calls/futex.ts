@@ -4,17 +4,15 @@ import { Errno } from "../errno.ts";
 import { type FutexQueue, FutexWaiter } from "../futex.ts";
 import { int, pointer } from "../kinds.ts";
 import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp, futexOp } from "../kinds-flags.ts";
-import { type Struct, timespec, timespec64 } from "../structs.ts";
+import { timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readTime, type TimeLayout, toNs } from "../timespec.ts";
 import { Wait } from "../wait.ts";
 import { checkAddress, type Word } from "./futex-address.ts";
 import { futexAddress, futexValue, futexValue3, timeOrCount } from "./futex-kinds.ts";
 import { cmpRequeuePi, lockPi, unlockPi, waitRequeuePi } from "./futex-pi.ts";
 
-type Timespec = Struct<{ tv_sec: number; tv_nsec: number }>;
-
-const BILLION = 1_000_000_000;
 const ANY = 0xffff_ffff;
 /** Operations whose fourth argument is a time. */
 const TIMED: ReadonlySet<number> = new Set([
@@ -159,20 +157,19 @@ function moveWaiters(source: FutexQueue, target: FutexQueue, count: number): num
   return moved.length;
 }
 
-function futex(layout: Timespec) {
+function futex(layout: TimeLayout) {
   return (task: Task, at: number, op: number, value: number, fourth: number, at2: number, value3: number): Result => {
-    const { kernel, memory, abi } = task;
+    const { kernel, abi } = task;
     const command = op & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     const isPrivate = (op & FUTEX_PRIVATE_FLAG) !== 0;
     const realtime = (op & FUTEX_CLOCK_REALTIME) !== 0;
     let deadline: number | undefined;
     if (TIMED.has(command) && fourth !== 0) {
-      const { tv_sec, tv_nsec } = layout.read(memory, fourth, abi);
-      if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) return task.fail(Errno.EINVAL, "no valid time");
+      const time = readTime(task, fourth, layout);
       // FUTEX_LOCK_PI has no flag for its clock: it always is the real one.
       const real = realtime || command === FutexOp.FUTEX_LOCK_PI;
-      const absolute = real ? monotonicOf(kernel.clock, tv_sec, tv_nsec) : tv_sec * BILLION + tv_nsec;
-      deadline = command === FutexOp.FUTEX_WAIT ? kernel.clock.now() + tv_sec * BILLION + tv_nsec : absolute;
+      const absolute = real ? monotonicOf(kernel.clock, time.tv_sec, time.tv_nsec) : toNs(time);
+      deadline = command === FutexOp.FUTEX_WAIT ? kernel.clock.now() + toNs(time) : absolute;
     }
     if (realtime && !CLOCK_REALTIME_ALLOWED.has(command)) {
       return task.fail(Errno.ENOSYS, "FUTEX_CLOCK_REALTIME does not go with this operation");

@@ -7,11 +7,11 @@ import { ClockId, clockId } from "../kinds-flags.ts";
 import { structIn, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readTime, toNs } from "../timespec.ts";
 import { Wait } from "../wait.ts";
 import { moveAndWake, wake } from "./futex.ts";
 import { checkAddress, type Word } from "./futex-address.ts";
 
-const BILLION = 1_000_000_000;
 const TWO_32 = 2 ** 32;
 const MAX_WAITERS = 128;
 const WAITER_BYTES = 24;
@@ -39,10 +39,9 @@ function deadlineOf(task: Task, at: number, clock: number): number | undefined {
   if (clock !== ClockId.CLOCK_REALTIME && clock !== ClockId.CLOCK_MONOTONIC) {
     return task.fail(Errno.EINVAL, "neither the real nor the monotonic clock");
   }
-  const { tv_sec, tv_nsec } = timespec64.read(task.memory, at, task.abi);
-  if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) return task.fail(Errno.EINVAL, "no valid time");
-  if (clock === ClockId.CLOCK_REALTIME) return Math.max(0, monotonicOf(task.kernel.clock, tv_sec, tv_nsec));
-  return tv_sec * BILLION + tv_nsec;
+  const time = readTime(task, at, timespec64);
+  if (clock === ClockId.CLOCK_REALTIME) return Math.max(0, monotonicOf(task.kernel.clock, time.tv_sec, time.tv_nsec));
+  return toNs(time);
 }
 
 /** Waits on several words; the result is the index of one that was woken. */

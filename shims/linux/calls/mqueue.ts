@@ -11,13 +11,13 @@ import { NSIG } from "../signals/numbers.ts";
 import { array, long, struct, structIn, structOut, timespec, timespec64, u32, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readTime, type TimeLayout } from "../timespec.ts";
 import { demandDescriptors, fileCall, install, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { NAME_MAX, O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK, O_RDWR, O_WRONLY, R_OK, W_OK } from "../vfs/flags.ts";
 import { demand, owns } from "../vfs/inode.ts";
 import { Wait } from "../wait.ts";
 
-const BILLION = 1_000_000_000;
 /** The limits of a privileged process (linux/ipc_namespace.h). */
 const HARD_MESSAGES = 65_536;
 const HARD_SIZE = 16 * 2 ** 20;
@@ -98,17 +98,14 @@ function queueFile(task: Task, descriptor: number): PosixQueueFile {
   return file instanceof PosixQueueFile ? file : fail(Errno.EBADF, `descriptor ${descriptor} is no message queue`);
 }
 
-type Layout = typeof timespec | typeof timespec64;
-
 /** The monotonic time at which an absolute real time comes; undefined for a null pointer. */
-function deadlineAt(task: Task, at: number, layout: Layout): number | undefined {
+function deadlineAt(task: Task, at: number, layout: TimeLayout): number | undefined {
   if (at === 0) return undefined;
-  const { tv_sec, tv_nsec } = layout.read(task.memory, at, task.abi);
-  if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) fail(Errno.EINVAL, "no valid time");
+  const { tv_sec, tv_nsec } = readTime(task, at, layout);
   return monotonicOf(task.kernel.clock, tv_sec, tv_nsec);
 }
 
-function timedsend(layout: Layout) {
+function timedsend(layout: TimeLayout) {
   return fileCall((task, descriptor, at, length, priority, timeAt) => {
     if (priority >= MQ_PRIO_MAX) fail(Errno.EINVAL, "priorities are below 32768");
     const deadline = deadlineAt(task, timeAt, layout);
@@ -133,7 +130,7 @@ function timedsend(layout: Layout) {
   });
 }
 
-function timedreceive(layout: Layout) {
+function timedreceive(layout: TimeLayout) {
   return fileCall((task, descriptor, at, length, priorityAt, timeAt): Result => {
     const deadline = deadlineAt(task, timeAt, layout);
     const { memory } = task;

@@ -4,16 +4,15 @@ import { int, type Kind, pointer, size, uint } from "../kinds.ts";
 import { arrayText, pointsTo } from "../kinds-memory.ts";
 import { setBlocked } from "../signals/send.ts";
 import { SignalSet } from "../signals/signal-set.ts";
-import { type Struct, structIn, timespec, timespec64, timeval } from "../structs.ts";
+import { structIn, timespec, timespec64, timeval } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { fromNs, readSpan, SECOND, type TimeLayout } from "../timespec.ts";
 import { descriptorLimit, fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI } from "../vfs/flags.ts";
 import type { OpenFile } from "../vfs/open-file.ts";
 import { Wait, type WaitQueue } from "../wait.ts";
-
-const BILLION = 1_000_000_000;
 
 /** What is asked of one descriptor. */
 interface Interest {
@@ -105,16 +104,6 @@ const poll = fileCall((task, address, count, ms) =>
   pollOn(task, address, count, ms < 0 ? undefined : ms * 1e6, () => {}),
 );
 
-type TimeLayout = Struct<{ tv_sec: number; tv_nsec: number }>;
-
-/** A span in ns from the guest; undefined for a null pointer. */
-function spanAt(task: Task, address: number, layout: TimeLayout): number | undefined {
-  if (address === 0) return undefined;
-  const { tv_sec, tv_nsec } = layout.read(task.memory, address, task.abi);
-  if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) fail(Errno.EINVAL, "a time out of range");
-  return tv_sec * BILLION + tv_nsec;
-}
-
 const STICKY_TIMEOUTS = 0x0400_0000;
 /** personality's STICKY_TIMEOUTS: what is left of a timeout is not told. */
 const keepsTimeouts = (task: Task): boolean => (task.process.personality & STICKY_TIMEOUTS) !== 0;
@@ -123,7 +112,7 @@ const keepsTimeouts = (task: Task): boolean => (task.process.personality & STICK
 function leftWriter(task: Task, address: number, layout: TimeLayout): (left: number) => void {
   return (left) => {
     if (address === 0 || keepsTimeouts(task)) return;
-    const value = { tv_sec: Math.floor(left / BILLION), tv_nsec: Math.floor(left % BILLION) };
+    const value = fromNs(left);
     layout.write(task.memory, address, value, task.abi);
   };
 }
@@ -170,7 +159,7 @@ interface PollRequest {
 }
 
 function ppollOn(task: Task, { fds, count, time, mask, bytes }: PollRequest, layout: TimeLayout): Result {
-  const timeout = spanAt(task, time, layout);
+  const timeout = readSpan(task, time, layout);
   const store = leftWriter(task, time, layout);
   return masked(task, mask, bytes, (over) =>
     pollOn(task, fds, count, timeout, (left, result) => {
@@ -241,11 +230,11 @@ const select = fileCall((task, count, reads, writes, excepts, time) => {
   if (time !== 0) {
     const { tv_sec, tv_usec } = timeval.read(task.memory, time, task.abi);
     if (tv_sec < 0 || tv_usec < 0) fail(Errno.EINVAL, "a negative time");
-    timeout = tv_sec * BILLION + tv_usec * 1000;
+    timeout = tv_sec * SECOND + tv_usec * 1000;
   }
   return selectOn(task, count, [reads, writes, excepts], timeout, (left) => {
     if (time === 0 || keepsTimeouts(task)) return;
-    const value = { tv_sec: Math.floor(left / BILLION), tv_usec: Math.floor((left % BILLION) / 1000) };
+    const value = { tv_sec: Math.floor(left / SECOND), tv_usec: Math.floor((left % SECOND) / 1000) };
     timeval.write(task.memory, time, value, task.abi);
   });
 });
@@ -268,7 +257,7 @@ function pselectOn(
   const { memory, abi } = task;
   const word = (at: number) => (abi.word === 8 ? memory.num64(at) : memory.u32(at));
   const [mask, bytes] = sigset === 0 ? [0, 0] : [word(sigset), word(sigset + abi.word)];
-  const timeout = spanAt(task, time, layout);
+  const timeout = readSpan(task, time, layout);
   const store = leftWriter(task, time, layout);
   return masked(task, mask, bytes, (over) =>
     selectOn(task, count, sets, timeout, (left, result) => {

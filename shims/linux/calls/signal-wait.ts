@@ -10,12 +10,12 @@ import { takeSignal } from "../signals/take.ts";
 import { structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readTime, type TimeLayout, toNs } from "../timespec.ts";
 import { demandDescriptors, install, openFileOf } from "../vfs/call-context.ts";
 import { O_CLOEXEC, O_NONBLOCK } from "../vfs/flags.ts";
 import { Wait } from "../wait.ts";
 
 const SET_BYTES = 8;
-const BILLION = 1_000_000_000;
 
 const noHandler = (): number => -Errno.ERESTARTNOHAND;
 
@@ -39,9 +39,7 @@ function sigsuspend(task: Task, _1: number, _2: number, mask: number): Result {
   return suspend(task, new SignalSet(mask));
 }
 
-type Timespec = typeof timespec | typeof timespec64;
-
-function sigtimedwait(layout: Timespec) {
+function sigtimedwait(layout: TimeLayout) {
   return (task: Task, set: number, info: number, time: number, bytes: number): Result => {
     if (bytes !== SET_BYTES) return task.fail(Errno.EINVAL, `a signal set has ${SET_BYTES} bytes`);
     const { memory, abi, signals, kernel } = task;
@@ -51,10 +49,9 @@ function sigtimedwait(layout: Timespec) {
     let deadline: number | undefined;
     let atOnce = false;
     if (time !== 0) {
-      const { tv_sec, tv_nsec } = layout.read(memory, time, abi);
-      if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) return task.fail(Errno.EINVAL, "no valid time");
-      atOnce = tv_sec === 0 && tv_nsec === 0;
-      deadline = kernel.clock.now() + tv_sec * BILLION + tv_nsec;
+      const span = toNs(readTime(task, time, layout));
+      atOnce = span === 0;
+      deadline = kernel.clock.now() + span;
     }
     const take = (): number | undefined => {
       const taken = takeSignal(task, wanted.inverse());

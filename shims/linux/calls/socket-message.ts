@@ -10,6 +10,7 @@ import { receiveMessage, sendMessage } from "../net/transfer.ts";
 import { structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readSpan, SECOND, type TimeLayout } from "../timespec.ts";
 import { fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { Plain, type Span } from "../vfs/span.ts";
@@ -33,7 +34,6 @@ import {
 } from "./socket.ts";
 
 const AF_UNIX = 1;
-const BILLION = 1_000_000_000;
 const UIO_MAXIOV = 1024;
 const NONE = new Uint8Array([]);
 
@@ -196,19 +196,16 @@ function noting(result: Result, note: (value: number) => void): Result {
   });
 }
 
-function recvmmsgWith(layout: typeof timespec | typeof timespec64) {
+function recvmmsgWith(layout: TimeLayout) {
   return fileCall((task, descriptor, at, count, flags, timeAt) => {
     if (flags & MSG_CMSG_COMPAT) fail(Errno.EINVAL, "MSG_CMSG_COMPAT is the kernel's own");
     const { memory, abi, kernel } = task;
-    const time = timeAt === 0 ? undefined : layout.read(memory, timeAt, abi);
-    if (time !== undefined && (time.tv_sec < 0 || time.tv_nsec < 0 || time.tv_nsec >= BILLION)) {
-      fail(Errno.EINVAL, "no valid time");
-    }
+    const time = readSpan(task, timeAt, layout);
     const target = socketOf(task, descriptor);
     const waiting = target.takeError();
     if (waiting !== 0) return waiting;
     // The time is looked at between messages only (recvmmsg(2), BUGS).
-    const end = time === undefined ? undefined : kernel.clock.now() + time.tv_sec * BILLION + time.tv_nsec;
+    const end = time === undefined ? undefined : kernel.clock.now() + time;
     let later = flags & ~MSG_WAITFORONE;
     const one = (index: number): Result => {
       const where = at + index * mmsghdr.size(abi);
@@ -219,7 +216,7 @@ function recvmmsgWith(layout: typeof timespec | typeof timespec64) {
       if (flags & MSG_WAITFORONE) later |= MSG_DONTWAIT;
       if (end === undefined) return false;
       const left = Math.max(end - kernel.clock.now(), 0);
-      const value = { tv_sec: Math.floor(left / BILLION), tv_nsec: Math.floor(left % BILLION) };
+      const value = { tv_sec: Math.floor(left / SECOND), tv_nsec: Math.floor(left % SECOND) };
       layout.write(memory, timeAt, value, abi);
       return left === 0;
     };

@@ -8,6 +8,7 @@ import { arrayText, pointsTo } from "../kinds-memory.ts";
 import { structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { isValidTime, type TimeLayout, toNs } from "../timespec.ts";
 import { fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { Wait } from "../wait.ts";
@@ -25,7 +26,6 @@ const SEM_INFO = 19;
 const SEM_STAT_ANY = 20;
 /** `struct sembuf`: u16, i16, i16. */
 const SEMBUF = 6;
-const BILLION = 1_000_000_000;
 const SEMUME = SEMOPM;
 const SEMUSZ = 20;
 
@@ -88,14 +88,14 @@ export const semop = fileCall((task, id, at, count) => {
   return operate(task, id, at, count, undefined);
 });
 
-function timedWith(layout: typeof timespec | typeof timespec64) {
+function timedWith(layout: TimeLayout) {
   return fileCall((task, id, at, count, timeAt) => {
     let timeout: number | undefined;
     if (timeAt !== 0) {
-      const { tv_sec, tv_nsec } = layout.read(task.memory, timeAt, task.abi);
+      const time = layout.read(task.memory, timeAt, task.abi);
       checkCount(id, count);
-      if (tv_sec < 0 || tv_nsec < 0 || tv_nsec >= BILLION) fail(Errno.EINVAL, "no valid time");
-      timeout = tv_sec * BILLION + tv_nsec;
+      if (!isValidTime(time)) fail(Errno.EINVAL, "no valid time");
+      timeout = toNs(time);
     }
     checkCount(id, count);
     return operate(task, id, at, count, timeout);

@@ -3,25 +3,13 @@ import { type Instant, MEASURES_FROM, monotonicOf, realtimeAt, toInstant } from 
 import { Errno } from "../errno.ts";
 import { long, pointer } from "../kinds.ts";
 import { ClockId, clockId, rusageWho, timerFlags } from "../kinds-flags.ts";
-import {
-  i32,
-  long as longField,
-  type Struct,
-  struct,
-  structIn,
-  structOut,
-  timespec,
-  timespec64,
-  timeval,
-} from "../structs.ts";
+import { i32, long as longField, struct, structIn, structOut, timespec, timespec64, timeval } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { readTime, SECOND, type TimeLayout, toNs } from "../timespec.ts";
 import { Wait } from "../wait.ts";
 import { rusageOut, writeRusage } from "./rusage.ts";
 
-type Timespec = Struct<{ tv_sec: number; tv_nsec: number }>;
-
-const BILLION = 1_000_000_000;
 /** The coarse clocks move once a tick (CONFIG_HZ=250). */
 const TICK_NS = 4_000_000;
 /** USER_HZ. */
@@ -80,7 +68,7 @@ function noteRead(task: Task): void {
   if (++task.process.clockReads === MEASURES_FROM) task.kernel.scheduler.attention = true;
 }
 
-function clockGettime(layout: Timespec): (task: Task, clock: number, to: number) => number {
+function clockGettime(layout: TimeLayout): (task: Task, clock: number, to: number) => number {
   return (task, clock, to) => {
     noteRead(task);
     const time = clockTime(task, clock);
@@ -96,7 +84,7 @@ function resolution(clock: number): number {
   return coarse || (clock < 0 && (clock & CPUCLOCK_WHICH) < CPUCLOCK_SCHED) ? TICK_NS : 1;
 }
 
-function clockGetres(layout: Timespec): (task: Task, clock: number, to: number) => number {
+function clockGetres(layout: TimeLayout): (task: Task, clock: number, to: number) => number {
   return (task, clock, to) => {
     if (clockTime(task, clock) === undefined) return task.fail(Errno.EINVAL, `there is no clock ${clock}`);
     if (to !== 0) layout.write(task.memory, to, { tv_sec: 0, tv_nsec: resolution(clock) }, task.abi);
@@ -105,7 +93,7 @@ function clockGetres(layout: Timespec): (task: Task, clock: number, to: number) 
 }
 
 /** Setting the time needs a privilege that a guest does not get, whoever it runs as. */
-function clockSettime(layout: Timespec): (task: Task, clock: number, from: number) => number {
+function clockSettime(layout: TimeLayout): (task: Task, clock: number, from: number) => number {
   return (task, clock, from) => {
     if (clock !== ClockId.CLOCK_REALTIME) return task.fail(Errno.EINVAL, `clock ${clock} cannot be set`);
     layout.read(task.memory, from, task.abi);
@@ -113,10 +101,8 @@ function clockSettime(layout: Timespec): (task: Task, clock: number, from: numbe
   };
 }
 
-const valid = (sec: number, nsec: number): boolean => sec >= 0 && nsec >= 0 && nsec < BILLION;
-
 /** Sleeps until `deadline`; when a signal handler runs, what is left goes to `remaining` (0 for nowhere). */
-function sleepUntil(task: Task, deadline: number, remaining: number, layout: Timespec): Result {
+function sleepUntil(task: Task, deadline: number, remaining: number, layout: TimeLayout): Result {
   const { kernel, memory, abi } = task;
   if (deadline <= kernel.clock.now()) return 0;
   return new Wait({
@@ -141,14 +127,13 @@ function sleepAbsolute(task: Task, deadline: number): Result {
 }
 
 function nanosleep(task: Task, request: number, remaining: number): Result {
-  const { tv_sec, tv_nsec } = timespec.read(task.memory, request, task.abi);
-  if (!valid(tv_sec, tv_nsec)) return task.fail(Errno.EINVAL, "no valid time");
-  return sleepUntil(task, task.kernel.clock.now() + tv_sec * BILLION + tv_nsec, remaining, timespec);
+  const span = toNs(readTime(task, request, timespec));
+  return sleepUntil(task, task.kernel.clock.now() + span, remaining, timespec);
 }
 
 const REALTIME_CLOCKS: readonly number[] = [ClockId.CLOCK_REALTIME, ClockId.CLOCK_TAI];
 
-function clockNanosleep(layout: Timespec) {
+function clockNanosleep(layout: TimeLayout) {
   return (task: Task, clock: number, flags: number, request: number, remaining: number): Result => {
     const source = task.kernel.clock;
     const now = clockTime(task, clock);
@@ -160,13 +145,11 @@ function clockNanosleep(layout: Timespec) {
       clock === ClockId.CLOCK_BOOTTIME ||
       clock === ClockId.CLOCK_PROCESS_CPUTIME_ID;
     if (!sleeps) return task.fail(Errno.EOPNOTSUPP, "nobody can sleep on this clock");
-    const { tv_sec, tv_nsec } = layout.read(task.memory, request, task.abi);
-    if (!valid(tv_sec, tv_nsec)) return task.fail(Errno.EINVAL, "no valid time");
-    if ((flags & TIMER_ABSTIME) === 0) {
-      return sleepUntil(task, source.now() + tv_sec * BILLION + tv_nsec, remaining, layout);
-    }
+    const time = readTime(task, request, layout);
+    if ((flags & TIMER_ABSTIME) === 0) return sleepUntil(task, source.now() + toNs(time), remaining, layout);
+    const { tv_sec, tv_nsec } = time;
     if (REALTIME_CLOCKS.includes(clock)) return sleepAbsolute(task, monotonicOf(source, tv_sec, tv_nsec));
-    const ahead = (tv_sec - now.sec) * BILLION + tv_nsec - now.nsec;
+    const ahead = (tv_sec - now.sec) * SECOND + tv_nsec - now.nsec;
     return sleepAbsolute(task, source.now() + ahead);
   };
 }

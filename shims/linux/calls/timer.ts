@@ -1,5 +1,4 @@
 /** alarm, setitimer, getitimer, and POSIX timers (kernel/time/itimer.c, posix-timers.c). */
-
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { choice, int, type Kind, uint } from "../kinds.ts";
@@ -7,17 +6,15 @@ import { ClockId, clockId, timerFlags } from "../kinds-flags.ts";
 import { pointsTo } from "../kinds-memory.ts";
 import { NSIG, Signal, signalName } from "../signals/numbers.ts";
 import { type Notification, PosixTimer, type Setting, type TimeSource } from "../signals/timers.ts";
-import { i32, struct, structIn, structOut, timespec, timespec64, timeval, valueOut } from "../structs.ts";
+import { i32, struct, structIn, structOut, timeval, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { fromNs, type ItimerLayout, isValidTime, itimerspec, itimerspec64, SECOND, toNs } from "../timespec.ts";
 
-const BILLION = 1_000_000_000;
 const MILLION = 1_000_000;
 const US = 1000;
 
 const itimerval = struct({ it_interval: timeval, it_value: timeval });
-const itimerspec = struct({ it_interval: timespec, it_value: timespec });
-const itimerspec64 = struct({ it_interval: timespec64, it_value: timespec64 });
 
 const which: Kind = choice("ITIMER_", { ITIMER_REAL: 0, ITIMER_VIRTUAL: 1, ITIMER_PROF: 2 });
 
@@ -26,7 +23,7 @@ function isTimer(number: number): number is 0 | 1 | 2 {
 }
 
 function toTimeval(ns: number): { tv_sec: number; tv_usec: number } {
-  return { tv_sec: Math.floor(ns / BILLION), tv_usec: Math.floor((ns % BILLION) / US) };
+  return { tv_sec: Math.floor(ns / SECOND), tv_usec: Math.floor((ns % SECOND) / US) };
 }
 
 function writeItimer(task: Task, to: number, setting: Setting): void {
@@ -52,7 +49,7 @@ function setitimer(task: Task, number: number, from: number, to: number): number
         return task.fail(Errno.EINVAL, "no valid time");
       }
     }
-    const ns = (time: { tv_sec: number; tv_usec: number }): number => time.tv_sec * BILLION + time.tv_usec * US;
+    const ns = (time: { tv_sec: number; tv_usec: number }): number => time.tv_sec * SECOND + time.tv_usec * US;
     setting = { value: ns(it_value), interval: ns(it_interval) };
   }
   if (!isTimer(number)) return task.fail(Errno.EINVAL, `there is no interval timer ${number}`);
@@ -68,7 +65,7 @@ function alarm(task: Task, seconds: number): number {
   const { process } = task;
   const timer = process.signals.timers.interval(process, 0);
   const old = toTimeval(timer.get().value);
-  timer.set({ value: seconds * BILLION, interval: 0 });
+  timer.set({ value: seconds * SECOND, interval: 0 });
   const up = (old.tv_sec === 0 && old.tv_usec > 0) || old.tv_usec >= MILLION / 2;
   return up ? old.tv_sec + 1 : old.tv_sec;
 }
@@ -180,31 +177,24 @@ function timerOf(task: Task, id: number): PosixTimer | undefined {
 
 const noTimer = (task: Task, id: number): number => task.fail(Errno.EINVAL, `there is no timer ${id}`);
 
-type Layout = typeof itimerspec | typeof itimerspec64;
-
-function writeSetting(task: Task, layout: Layout, to: number, setting: Setting): void {
-  const split = (ns: number) => ({ tv_sec: Math.floor(ns / BILLION), tv_nsec: ns % BILLION });
-  const value = { it_interval: split(setting.interval), it_value: split(setting.value) };
+function writeSetting(task: Task, layout: ItimerLayout, to: number, setting: Setting): void {
+  const value = { it_interval: fromNs(setting.interval), it_value: fromNs(setting.value) };
   layout.write(task.memory, to, value, task.abi);
 }
 
 const TIMER_ABSTIME = 1;
 const REALTIME: readonly number[] = [ClockId.CLOCK_REALTIME, ClockId.CLOCK_TAI];
 
-function timerSettime(layout: Layout) {
+function timerSettime(layout: ItimerLayout) {
   return (task: Task, id: number, flags: number, from: number, to: number): number => {
     if (from === 0) return task.fail(Errno.EINVAL, "no new setting");
     const { it_value, it_interval } = layout.read(task.memory, from, task.abi);
-    for (const time of [it_value, it_interval]) {
-      if (time.tv_sec < 0 || time.tv_nsec < 0 || time.tv_nsec >= BILLION) {
-        return task.fail(Errno.EINVAL, "no valid time");
-      }
-    }
+    if (!isValidTime(it_value) || !isValidTime(it_interval)) return task.fail(Errno.EINVAL, "no valid time");
     const timer = timerOf(task, id);
     if (timer === undefined) return noTimer(task, id);
     const old = timer.get();
-    const value = it_value.tv_sec * BILLION + it_value.tv_nsec;
-    const interval = it_interval.tv_sec * BILLION + it_interval.tv_nsec;
+    const value = toNs(it_value);
+    const interval = toNs(it_interval);
     if (value === 0) timer.set(0, 0);
     else if ((flags & TIMER_ABSTIME) === 0) timer.set(timer.now() + value, interval);
     else if (REALTIME.includes(timer.clock)) {
@@ -216,7 +206,7 @@ function timerSettime(layout: Layout) {
   };
 }
 
-function timerGettime(layout: Layout) {
+function timerGettime(layout: ItimerLayout) {
   return (task: Task, id: number, to: number): number => {
     const timer = timerOf(task, id);
     if (timer === undefined) return noTimer(task, id);

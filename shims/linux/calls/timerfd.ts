@@ -1,25 +1,20 @@
 /** timerfd_create(2) and its kin (fs/timerfd.c). */
-
 import { Cap } from "../capabilities.ts";
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { fd, flags, type Kind } from "../kinds.ts";
 import { ClockId, clockId } from "../kinds-flags.ts";
 import { TimerFile, type TimerSetting } from "../net/timer-file.ts";
-import { struct, structIn, structOut, timespec, timespec64 } from "../structs.ts";
+import { structIn, structOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { fromNs, type ItimerLayout, isValidTime, itimerspec, itimerspec64, toNs } from "../timespec.ts";
 import { demandDescriptors, fileCall, install, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { O_CLOEXEC, O_NONBLOCK } from "../vfs/flags.ts";
 
-const BILLION = 1_000_000_000;
 const TFD_TIMER_ABSTIME = 1;
 const TFD_TIMER_CANCEL_ON_SET = 2;
-
-const itimerspec = struct({ it_interval: timespec, it_value: timespec });
-const itimerspec64 = struct({ it_interval: timespec64, it_value: timespec64 });
-type Layout = typeof itimerspec | typeof itimerspec64;
 
 const CLOCKS: readonly number[] = [ClockId.CLOCK_REALTIME, ClockId.CLOCK_MONOTONIC, ClockId.CLOCK_BOOTTIME];
 const ALARMS: readonly number[] = [ClockId.CLOCK_REALTIME_ALARM, ClockId.CLOCK_BOOTTIME_ALARM];
@@ -42,21 +37,20 @@ function timerOf(task: Task, descriptor: number): TimerFile {
   return file instanceof TimerFile ? file : fail(Errno.EINVAL, `descriptor ${descriptor} is no timerfd`);
 }
 
-function writeSetting(task: Task, layout: Layout, at: number, { value, interval }: TimerSetting): void {
-  const split = (ns: number) => ({ tv_sec: Math.floor(ns / BILLION), tv_nsec: Math.floor(ns % BILLION) });
-  layout.write(task.memory, at, { it_interval: split(interval), it_value: split(value) }, task.abi);
+function writeSetting(task: Task, layout: ItimerLayout, at: number, { value, interval }: TimerSetting): void {
+  layout.write(task.memory, at, { it_interval: fromNs(interval), it_value: fromNs(value) }, task.abi);
 }
 
-function settime(layout: Layout) {
+function settime(layout: ItimerLayout) {
   return fileCall((task, descriptor, given, from, to) => {
     const { it_value, it_interval } = layout.read(task.memory, from, task.abi);
-    const valid = [it_value, it_interval].every((t) => t.tv_sec >= 0 && t.tv_nsec >= 0 && t.tv_nsec < BILLION);
+    const valid = isValidTime(it_value) && isValidTime(it_interval);
     if (given & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) || !valid) fail(Errno.EINVAL, "no valid time or flags");
     const timer = timerOf(task, descriptor);
     const old = timer.get();
     const { clock } = task.kernel;
-    const value = it_value.tv_sec * BILLION + it_value.tv_nsec;
-    const interval = it_interval.tv_sec * BILLION + it_interval.tv_nsec;
+    const value = toNs(it_value);
+    const interval = toNs(it_interval);
     let expires = 0;
     if (value !== 0) {
       if (!(given & TFD_TIMER_ABSTIME)) expires = clock.now() + value;
@@ -71,7 +65,7 @@ function settime(layout: Layout) {
   });
 }
 
-function gettime(layout: Layout) {
+function gettime(layout: ItimerLayout) {
   return fileCall((task, descriptor, to) => {
     writeSetting(task, layout, to, timerOf(task, descriptor).get());
     return 0;

@@ -1,6 +1,7 @@
 /** Socket options that all kinds of sockets keep in the same way: read and written by number (socket(7), ip(7), ipv6(7), tcp(7)). */
 import type { Abi } from "../abi.ts";
 import { Errno } from "../errno.ts";
+import { SECOND } from "../timespec.ts";
 import {
   BUFFER_DEFAULT,
   BUFFER_MAX,
@@ -152,7 +153,6 @@ const STORED: ReadonlyMap<number, Stored> = new Map([
 
 const MIN_SNDBUF = 4608;
 const MIN_RCVBUF = 2304;
-const BILLION = 1_000_000_000;
 const MILLION = 1_000_000;
 
 export function int32(value: number): Uint8Array {
@@ -168,7 +168,7 @@ function viewOf(bytes: Uint8Array): DataView {
 /** struct timeval of an ABI, or of the options with 64-bit times. */
 function timeBytes(timeout: number | undefined, wide: boolean): Uint8Array {
   const ns = timeout ?? 0;
-  const [sec, usec] = [Math.floor(ns / BILLION), Math.floor((ns % BILLION) / 1000)];
+  const [sec, usec] = [Math.floor(ns / SECOND), Math.floor((ns % SECOND) / 1000)];
   const bytes = new Uint8Array(wide ? 16 : 8);
   const view = viewOf(bytes);
   if (wide) {
@@ -317,7 +317,7 @@ export class SocketOptions {
     const usec = wide ? Number(view.getBigInt64(8, true)) : view.getInt32(4, true);
     if (usec < 0 || usec >= MILLION) return -Errno.EDOM;
     // A negative time does not wait at all; none at all waits for ever.
-    const timeout = sec < 0 ? 0 : sec === 0 && usec === 0 ? undefined : sec * BILLION + usec * 1000;
+    const timeout = sec < 0 ? 0 : sec === 0 && usec === 0 ? undefined : sec * SECOND + usec * 1000;
     if (name === So.SO_RCVTIMEO || name === So.SO_RCVTIMEO_NEW) this.receiveTimeout = timeout;
     else this.sendTimeout = timeout;
     return 0;
