@@ -171,7 +171,9 @@ const pgetevents64 = fileCall((task, context, least, most, into, time, set) =>
   reapMasked(task, { context, least, most, into, time, set }, timespec64),
 );
 
-const commandNames = new Map<number, string>(Object.entries(IoCommand).map(([name, value]) => [value, name]));
+const commandNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(IoCommand).map(([name, value]) => [value, name]),
+);
 
 function requestText(task: Task, at: number): string {
   const { aio_lio_opcode, aio_fildes, aio_buf, aio_nbytes, aio_offset } = iocb.read(task.memory, at, task.abi);
