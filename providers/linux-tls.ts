@@ -12,6 +12,7 @@ import {
   type UserDesc,
 } from "../emulator/descriptors.ts";
 import type { PrivilegedState, SegmentName } from "../emulator/privileged.ts";
+import { Vector } from "../emulator/x86.ts";
 import { Errno } from "./errno.ts";
 import type { PlatformCpu } from "./platform.ts";
 import type { Request, Result } from "./requests.ts";
@@ -135,8 +136,6 @@ function setLdtEntry(cpu: PlatformCpu, desc: UserDesc, legacy: boolean, refresh:
   }
   return DONE;
 }
-
-const Vector = { NP: 11, SS: 12, GP: 13 } as const;
 
 /** reload_segments of signal_32.c, and the IRET that loads CS and then SS. */
 function loadSelectors(cpu: PlatformCpu, selectors: Readonly<Partial<Record<SegmentName, number>>>): Result {

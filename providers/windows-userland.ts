@@ -1,3 +1,4 @@
+import { Vector } from "../emulator/x86.ts";
 import { type HostBlock, HostBlocks, type PlatformOptions, writeFsBase } from "./host.ts";
 import { HostPanic, type LeaveReason, type Lifecycle } from "./lifecycle.ts";
 import { DONE, executeAsLinux, UNSUPPORTED } from "./linux-tls.ts";
@@ -6,9 +7,7 @@ import { GuestView, type PlatformCpu, type SegmentHome } from "./platform.ts";
 import type { PunchthroughProvider, PunchthroughToken } from "./punchthrough.ts";
 import type { Asker, Request, Result } from "./requests.ts";
 
-const PAGE_FAULT = 14;
 /** A canonical violation; Windows reports it as an access violation too. */
-const GENERAL_PROTECTION = 13;
 
 /**
  * LiteBox in a Windows process. GS base is the thread's environment block (TEB), so the guest cannot use GS; FS is free. The
@@ -111,7 +110,7 @@ export class WindowsUserland implements PunchthroughProvider, Lifecycle {
 
   retries(id: number, vector: number): boolean {
     const thread = this.#thread(id);
-    const violation = vector === PAGE_FAULT || vector === GENERAL_PROTECTION;
+    const violation = vector === Vector.PF || vector === Vector.GP;
     return violation && thread.faultBase === 0n && thread.stored !== 0n;
   }
 

@@ -5,11 +5,10 @@ import { Event } from "./ptrace/numbers.ts";
 import { stopForExit } from "./ptrace/stops.ts";
 import { endWord } from "./ptrace/tracee.ts";
 import { releaseFutexes } from "./robust.ts";
+import { Signal } from "./signals/numbers.ts";
 import { abandonSignals, sendToProcess } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";
 import type { ExitStatus, Process, Task } from "./task.ts";
-
-const SIGCHLD = 17;
 
 /**
  * Ends one task; its process ends with the last one, with the status of `exitProcess` or else this `code`. A tracer that asked for it
@@ -115,7 +114,7 @@ function orphan(process: Process): void {
   for (const child of process.children) {
     child.parent = reaper;
     child.creator = heir;
-    child.signals.exitSignal = SIGCHLD;
+    child.signals.exitSignal = Signal.SIGCHLD;
     reaper?.children.add(child);
     if (!child.ended) {
       parentDied(child, process);

@@ -1,12 +1,12 @@
 /** Exceptions of the guest that nobody handles: which signal Linux makes of them, and the report the user gets. */
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
+import { Vector } from "../../emulator/x86.ts";
 import type { Fault } from "./signal-port.ts";
+import { Signal } from "./signals/numbers.ts";
 import type { Task } from "./task.ts";
 
-/** Signals that exceptions become, asm/signal.h. */
-const Signal = { SIGILL: 4, SIGTRAP: 5, SIGBUS: 7, SIGFPE: 8, SIGKILL: 9, SIGSEGV: 11 } as const;
-type SignalName = keyof typeof Signal;
+type SignalName = "SIGILL" | "SIGTRAP" | "SIGBUS" | "SIGFPE" | "SIGKILL" | "SIGSEGV";
 
 const EXCEPTIONS: Readonly<Record<number, readonly [string, SignalName]>> = {
   0: ["divide error", "SIGFPE"],
@@ -29,8 +29,8 @@ const EXCEPTIONS: Readonly<Record<number, readonly [string, SignalName]>> = {
 /** The signal Linux sends for an exception (arch/x86/kernel/traps.c, mm/fault.c). */
 function signalOf(fault: Fault): { readonly number: number; readonly name: SignalName } {
   let name: SignalName = EXCEPTIONS[fault.vector]?.[1] ?? "SIGSEGV";
-  if (fault.vector === 14 && fault.page === "bus") name = "SIGBUS";
-  if (fault.vector === 14 && fault.page === "memory") name = "SIGKILL";
+  if (fault.vector === Vector.PF && fault.page === "bus") name = "SIGBUS";
+  if (fault.vector === Vector.PF && fault.page === "memory") name = "SIGKILL";
   return { number: Signal[name], name };
 }
 
@@ -43,7 +43,7 @@ const WHY = {
 
 function what(fault: Fault): string {
   const name = EXCEPTIONS[fault.vector]?.[0] ?? `exception ${fault.vector}`;
-  if (fault.vector !== 14)
+  if (fault.vector !== Vector.PF)
     return fault.errorCode === 0 ? name : `${name}, error code 0x${fault.errorCode.toString(16)}`;
   const doing = { read: "reading", write: "writing", fetch: "executing" }[fault.access];
   return `${name} ${doing} 0x${fault.address.toString(16)}: ${WHY[fault.page ?? "unmapped"]}`;

@@ -6,6 +6,7 @@ import { type Abi, i386, x86_64 } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
 import { Errno } from "./errno.ts";
 import { findFree, Mm, type MmapArea } from "./mm.ts";
+import { PAGE } from "./pages.ts";
 import { minimalSignalStack } from "./processor.ts";
 import type { Executable, Program } from "./program.ts";
 import type { RandomStream } from "./random.ts";
@@ -17,7 +18,6 @@ import { fail } from "./vfs/error.ts";
 import type { Entry } from "./vfs/inode.ts";
 import { pathOf } from "./vfs/walk.ts";
 
-const PAGE = 4096;
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 /** MAX_ARG_STRLEN: one argument, NUL included. */

@@ -1,12 +1,11 @@
 /** Restartable sequences (kernel/rseq.c): code that must not be torn apart starts anew when its thread was interrupted in it. */
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
+import { SiCode, Signal } from "./signals/numbers.ts";
 import { forceSignal } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";
 import type { Task } from "./task.ts";
 
-const SIGSEGV = 11;
-const SI_KERNEL = 0x80;
 /** Where struct rseq keeps the address of its struct rseq_cs: version, flags, start_ip, post_commit_offset, abort_ip. */
 const RSEQ_CS = 8;
 const Cs = { version: 0, flags: 4, start_ip: 8, post_commit_offset: 16, abort_ip: 24 } as const;
@@ -25,7 +24,7 @@ export function abortCriticalSection(task: Task, signal = 0): void {
     if (!(error instanceof MemoryFault)) throw error;
   }
   // A handler of SIGSEGV would meet the same section again.
-  if (!sane) forceSignal(task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0, 0), signal === SIGSEGV);
+  if (!sane) forceSignal(task, SigInfo.sent(Signal.SIGSEGV, SiCode.SI_KERNEL, 0, 0), signal === Signal.SIGSEGV);
 }
 
 /** False where Linux sends SIGSEGV. */

@@ -2,6 +2,7 @@
 import type { GuestMemory } from "../../emulator/memory.ts";
 import type { Abi } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
+import { PAGE } from "./pages.ts";
 import { HWCAP } from "./processor.ts";
 
 /** uapi/linux/auxvec.h, asm/auxvec.h */
@@ -34,7 +35,6 @@ const Auxv = {
 
 /** Bit 1: RDFSBASE and its kin may be used (asm/hwcap2.h). */
 const HWCAP2_FSGSBASE = 2;
-const PAGE = 4096;
 const CLOCK_TICKS = 100;
 
 export interface StackContent {

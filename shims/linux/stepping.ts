@@ -4,10 +4,11 @@
  */
 import { type Cpu, Reg, StopKind } from "../../emulator/cpu.ts";
 import type { GuestMemory } from "../../emulator/memory.ts";
+import { Flag, Vector } from "../../emulator/x86.ts";
 
-const FLAG_TF = 0x100;
-const DEBUG = 1;
-const PREFIXES: ReadonlySet<number> = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
+export const INSTRUCTION_PREFIXES: ReadonlySet<number> = new Set([
+  0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
+]);
 /** Instructions that see or set the flags, or enter the kernel: pop ss, mov to a segment, pushf, popf, int3, int, into, iret, int1. */
 const LEFT_ALONE: ReadonlySet<number> = new Set([0x17, 0x8e, 0x9c, 0x9d, 0xcc, 0xcd, 0xce, 0xcf, 0xf1]);
 /** Behind 0x0f: syscall, sysret, sysenter, sysexit. */
@@ -31,12 +32,12 @@ export class Stepper {
     for (let done = 0; done < count; done++) {
       const flags = cpu.regLow(Reg.rflags);
       // Where the guest itself steps, a trap is its own.
-      if ((flags & FLAG_TF) !== 0 || !this.#mayStep(memory)) return false;
-      cpu.setReg(Reg.rflags, flags | FLAG_TF);
+      if ((flags & Flag.TF) !== 0 || !this.#mayStep(memory)) return false;
+      cpu.setReg(Reg.rflags, flags | Flag.TF);
       const kind = cpu.run(HEAD_BYTES);
-      cpu.setReg(Reg.rflags, cpu.regLow(Reg.rflags) & ~FLAG_TF);
+      cpu.setReg(Reg.rflags, cpu.regLow(Reg.rflags) & ~Flag.TF);
       if (kind !== StopKind.exception) return false;
-      if (cpu.stopVector !== DEBUG) return true;
+      if (cpu.stopVector !== Vector.DB) return true;
     }
     return false;
   }
@@ -49,7 +50,7 @@ export class Stepper {
     let at = 0;
     for (;;) {
       const byte = head[at] ?? 0;
-      if (!PREFIXES.has(byte) && !(wide && byte >= 0x40 && byte <= 0x4f)) break;
+      if (!INSTRUCTION_PREFIXES.has(byte) && !(wide && byte >= 0x40 && byte <= 0x4f)) break;
       if (++at > HEAD_BYTES - 2) return false;
     }
     const code = head[at] ?? 0;

@@ -4,10 +4,10 @@ import type { AddressSpace, Backing } from "../../emulator/memory.ts";
 import type { PhysicalMemory } from "../../emulator/physical-memory.ts";
 import type { Abi } from "./abi.ts";
 import type { Mm } from "./mm.ts";
+import { PAGE } from "./pages.ts";
 import type { Task } from "./task.ts";
 import { vdsoImages } from "./vdso-images.ts";
 
-const PAGE = 4096;
 /** Pages of the data that Linux' own vDSO reads; this one makes system calls, so they stay empty. */
 const VVAR_PAGES = 4;
 const PROT_READ = 1;

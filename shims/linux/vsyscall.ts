@@ -6,12 +6,11 @@ import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
 import type { Dispatcher } from "./dispatch.ts";
 import { Errno } from "./errno.ts";
+import { SiCode, Signal } from "./signals/numbers.ts";
 import { forceSignal } from "./signals/send.ts";
 import { SigInfo } from "./signals/siginfo.ts";
 import type { Task } from "./task.ts";
 
-const SIGSEGV = 11;
-const SI_KERNEL = 0x80;
 const PAGE_START = 0xffff_ffff_ff60_0000n;
 /** gettimeofday, time, getcpu, 1024 bytes apart. */
 const CALLS: Readonly<Record<number, number>> = { 0: 96, 1024: 201, 2048: 309 };
@@ -42,6 +41,6 @@ export function emulateVsyscall(task: Task, address: bigint, dispatcher: Dispatc
 }
 
 function refuse(task: Task): void {
-  forceSignal(task, SigInfo.sent(SIGSEGV, SI_KERNEL, 0, 0));
+  forceSignal(task, SigInfo.sent(Signal.SIGSEGV, SiCode.SI_KERNEL, 0, 0));
   task.kernel.signals.deliver(task, undefined);
 }

@@ -1,6 +1,7 @@
 /** Runs code of trusted applications: entry, TLS, the run loop, dispatch of system calls, panics. */
 import { type CpuContext, Reg, StopKind } from "../../emulator/cpu.ts";
 import type { Machine } from "../../emulator/machine.ts";
+import { Vector } from "../../emulator/x86.ts";
 import type { Gate } from "../../providers/gate.ts";
 import { type HostEventKind, type HostEvents, strike } from "../../providers/host-events.ts";
 import type { LedgerRecord } from "../../providers/ledger.ts";
@@ -15,7 +16,6 @@ import { restoreRegisters, type SavedRegisters, type Start, saveRegisters, start
 import type { CallTable } from "./table.ts";
 import type { Watchdog } from "./watchdog.ts";
 
-const PAGE_FAULT = 14;
 const INSTRUCTION_MAX = 15;
 /** `jmp` to itself: where TAs built by LiteBox' tools end when the stack protector finds damage. */
 const JUMP_TO_SELF: readonly number[] = [0xeb, 0xfe];
@@ -218,7 +218,7 @@ export class UserMode {
     const vector = cpu.stopVector;
     const address = cpu.stopAddress;
     const access = cpu.stopAccess;
-    const page = vector === PAGE_FAULT ? instance.memory.space.resolve(address, access) : undefined;
+    const page = vector === Vector.PF ? instance.memory.space.resolve(address, access) : undefined;
     if (page === "ok") return undefined;
     lifecycle?.leaveGuest(instance.id, "exception");
     if (lifecycle?.retries(instance.id, vector)) return undefined;

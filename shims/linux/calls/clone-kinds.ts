@@ -2,12 +2,11 @@
 import { Clone } from "../clone.ts";
 import { flagText, type Kind, type PrintContext, scalar } from "../kinds.ts";
 import { arrayText, fills, pointsTo } from "../kinds-memory.ts";
-import { signalName } from "../signals/numbers.ts";
+import { Signal, signalName } from "../signals/numbers.ts";
 import { u32, valueOut } from "../structs.ts";
 
 /** The low byte of clone's flags. */
 export const CSIGNAL = 0xff;
-const SIGCHLD = 17;
 const TWO_32 = 2 ** 32;
 /** The first size of struct clone_args; what a later one has behind it is 0 where it is missing. */
 export const ARGS_SIZE_VER0 = 64;
@@ -52,7 +51,7 @@ const NAMES = Object.entries(Clone).filter(([name]) => name !== "CLONE_NEWTIME")
 
 /** `CLONE_VM|CLONE_VFORK|SIGCHLD`, as strace. */
 function flagsText(flags: number, signal: number): string {
-  const name = signal === SIGCHLD ? "SIGCHLD" : String(signal);
+  const name = signal === Signal.SIGCHLD ? "SIGCHLD" : String(signal);
   if (flags === 0) return signal === 0 ? "0" : name;
   const text = flagText("CLONE_", NAMES, flags);
   return signal === 0 ? text : `${text}|${name}`;

@@ -2,8 +2,9 @@
 import { Clone, type CloneRequest, clone } from "../clone.ts";
 import { Errno } from "../errno.ts";
 import { pointer, size, word } from "../kinds.ts";
+import { PAGE } from "../pages.ts";
 import { unshareFiles, unshareFs } from "../sharing.ts";
-import { NSIG } from "../signals/numbers.ts";
+import { NSIG, Signal } from "../signals/numbers.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import {
@@ -17,8 +18,6 @@ import {
   unshareFlags,
 } from "./clone-kinds.ts";
 
-const PAGE = 4096;
-const SIGCHLD = 17;
 const TWO_32 = 2 ** 32;
 /** CLONE_CLEAR_SIGHAND and CLONE_INTO_CGROUP: clone3 alone has room for them. */
 const CLEAR_SIGHAND = 1;
@@ -31,7 +30,7 @@ function plain(flags: number): CloneRequest {
   return {
     flags,
     clearHandlers: false,
-    exitSignal: SIGCHLD,
+    exitSignal: Signal.SIGCHLD,
     stack: 0,
     tls: 0,
     pidfd: 0,

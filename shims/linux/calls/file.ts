@@ -4,6 +4,7 @@ import { fd, int, loff, long, pointer, size, uint } from "../kinds.ts";
 import { fadvice, fallocateMode, rwfFlags, syncRangeFlags, whence } from "../kinds-files.ts";
 import { bufferIn, bufferOut, iovecIn, iovecOut, path } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
+import { Signal } from "../signals/numbers.ts";
 import { i64, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -30,7 +31,6 @@ import { MAX_COUNT, RWF_APPEND, RWF_KNOWN, readInto, vectorOf, withinFlags, writ
 import { find } from "../vfs/walk.ts";
 import { IN_MODIFY, report } from "../vfs/watch.ts";
 
-const SIGXFSZ = 25;
 /** s_maxbytes of every file system here. */
 const MAX_SIZE = 2 ** 63;
 
@@ -145,7 +145,7 @@ const llseek = fileCall((task, descriptor, high, low, result, from) => {
 
 function resize(task: Task, entry: Entry, inode: FileInode, length: number): number {
   if (length > task.process.limits.soft(Resource.RLIMIT_FSIZE) && length > inode.size) {
-    task.kernel.signals.send(task, SIGXFSZ);
+    task.kernel.signals.send(task, Signal.SIGXFSZ);
     return task.fail(Errno.EFBIG, "RLIMIT_FSIZE is reached");
   }
   inode.hold();
@@ -217,7 +217,7 @@ const fallocate = fileCall((task, descriptor, mode, offset, length) => {
   const grown = kind === FALLOC_FL_INSERT_RANGE ? inode.size + length : offset + length;
   const grows = !keeps && kind !== FALLOC_FL_COLLAPSE_RANGE && grown > inode.size;
   if (grows && grown > task.process.limits.soft(Resource.RLIMIT_FSIZE)) {
-    task.kernel.signals.send(task, SIGXFSZ);
+    task.kernel.signals.send(task, Signal.SIGXFSZ);
     fail(Errno.EFBIG, "RLIMIT_FSIZE is reached");
   }
   file.file.allocate(mode, offset, length);

@@ -2,11 +2,12 @@
 import { Errno } from "../errno.ts";
 import { uint } from "../kinds.ts";
 import { path, string } from "../kinds-memory.ts";
+import { PAGE } from "../pages.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { entryAt, fileCall, pathArgument } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
-import { AT_FDCWD, PAGE } from "../vfs/flags.ts";
+import { AT_FDCWD } from "../vfs/flags.ts";
 import type { Entry } from "../vfs/inode.ts";
 import { mountNew, unmount } from "../vfs/mounting.ts";
 

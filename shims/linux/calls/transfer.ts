@@ -3,6 +3,7 @@ import { Errno } from "../errno.ts";
 import { fd, int, pointer, size, uint } from "../kinds.ts";
 import { spliceFlags } from "../kinds-files.ts";
 import { iovecIn } from "../kinds-memory.ts";
+import { Signal } from "../signals/numbers.ts";
 import { type Field, i32, i64, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -13,7 +14,6 @@ import { type OpenFile, PathOpen, RegularOpen } from "../vfs/open-file.ts";
 import { PipeOpen } from "../vfs/pipe.ts";
 import { MAX_COUNT, readInto, staging, vectorOf } from "../vfs/transfer.ts";
 
-const SIGPIPE = 13;
 const SPLICE_F_NONBLOCK = 2;
 const SPLICE_KNOWN = 15;
 
@@ -59,7 +59,7 @@ function copy(task: Task, from: Place, to: Place, count: number): number {
     const bytes = buffer.subarray(0, got);
     const put = to.write(bytes);
     from.giveBack(bytes.subarray(Math.max(put, 0)));
-    if (put === -Errno.EPIPE && done === 0) task.kernel.signals.send(task, SIGPIPE);
+    if (put === -Errno.EPIPE && done === 0) task.kernel.signals.send(task, Signal.SIGPIPE);
     if (put <= 0) return done > 0 ? done : put;
     done += put;
     if (put < got || got < buffer.length) break;
@@ -172,7 +172,7 @@ const tee = fileCall((task, input, output, count, flags) => {
     if (target.pipe.readers > 0 && target.pipe.room === 0) return -Errno.EAGAIN;
     const buffer = staging(task, Math.min(count, target.pipe.room || 1));
     const put = target.write(buffer.subarray(0, pipe.peek(buffer)));
-    if (put === -Errno.EPIPE) task.kernel.signals.send(task, SIGPIPE);
+    if (put === -Errno.EPIPE) task.kernel.signals.send(task, Signal.SIGPIPE);
     return put;
   };
   const waitsOn = source.pipe.length === 0 ? source.readQueue : target.writeQueue;
@@ -193,7 +193,7 @@ const vmsplice = fileCall((task, descriptor, iov, count, flags) => {
     const got = pieces.take(0, buffer);
     if (got === 0) return -Errno.EFAULT;
     const put = file.write(buffer.subarray(0, got));
-    if (put === -Errno.EPIPE) task.kernel.signals.send(task, SIGPIPE);
+    if (put === -Errno.EPIPE) task.kernel.signals.send(task, Signal.SIGPIPE);
     return put;
   };
   const nonblocking = (flags & SPLICE_F_NONBLOCK) !== 0 || (file.flags & O_NONBLOCK) !== 0;

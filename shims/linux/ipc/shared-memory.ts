@@ -1,11 +1,10 @@
 /** System V shared memory (ipc/shm.c). */
 import { type Backing, SharedPages } from "../../../emulator/memory.ts";
 import type { Mm } from "../mm.ts";
+import { PAGE } from "../pages.ts";
 import { ReadOnlyFile } from "../read-only-file.ts";
 import type { Kernel } from "../task.ts";
 import { type IpcMaking, IpcObject, IpcTable } from "./table.ts";
-
-const PAGE = 4096;
 
 export class Segment extends IpcObject {
   readonly size: number;

@@ -1,8 +1,9 @@
+import { PAGE } from "../pages.ts";
+
 /**
  * What a message costs of a socket's buffer. Linux charges the memory a message takes, not its bytes (`truesize`): a program that
  * fills a socket sees after how many messages it is full. The sizes are those of a 64-bit kernel (linux/skbuff.h).
  */
-import { PAGE } from "../vfs/flags.ts";
 
 const SHARED_INFO = 320;
 const SK_BUFF = 256;

@@ -1,5 +1,6 @@
 /** Sending and receiving through sockets: what the calls with and without msghdr have in common. */
 import { Errno } from "../errno.ts";
+import { Signal } from "../signals/numbers.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";
@@ -20,7 +21,6 @@ import {
 } from "./constants.ts";
 import { type Incoming, type Outgoing, type Socket, waiting } from "./socket.ts";
 
-const SIGPIPE = 13;
 /** One read or message at most; more follows in the next call. */
 const LARGEST = 8 * 2 ** 20;
 
@@ -44,7 +44,7 @@ export function sendMessage(task: Task, socket: Socket, from: Span, given: Outgo
   const refuse = (error: number): number => {
     if (done > 0) return done;
     if (error === -Errno.EPIPE && socket.raisesSigpipe && !(flags & MSG_NOSIGNAL)) {
-      task.kernel.signals.send(task, SIGPIPE);
+      task.kernel.signals.send(task, Signal.SIGPIPE);
     }
     return error;
   };

@@ -1,11 +1,9 @@
 /** What becomes of tracing when tracees and tracers end (exit_notify, exit_ptrace in kernel/exit.c and kernel/ptrace.c). */
-import { Signal } from "../signals/numbers.ts";
+import { SiCode, Signal } from "../signals/numbers.ts";
 import { alert, childInfo, recalculate, sendToProcess } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { ExitStatus, Process, Task } from "../task.ts";
 import { endCode, type Tracee } from "./tracee.ts";
-
-const SI_KERNEL = 0x80;
 
 function tellEnd(tracee: Tracee, status: ExitStatus): void {
   const { tracer, task } = tracee;
@@ -44,7 +42,7 @@ export function isHeldForTracer(process: Process, status: ExitStatus): boolean {
 export function abandonTracees(tracer: Task, tellParent: (process: Process) => void): void {
   for (const tracee of [...(tracer.tracees ?? [])]) {
     if (tracee.has("PTRACE_O_EXITKILL") && tracee.zombie === undefined)
-      sendToProcess(tracee.task.process, SigInfo.sent(Signal.SIGKILL, SI_KERNEL, 0, 0));
+      sendToProcess(tracee.task.process, SigInfo.sent(Signal.SIGKILL, SiCode.SI_KERNEL, 0, 0));
     letGo(tracee, 0, tellParent);
   }
   tracer.tracees = undefined;

@@ -3,11 +3,11 @@
  * arch/x86/kernel/ptrace.c does. What touches TLS goes through the gate.
  */
 import { Reg } from "../../../emulator/cpu.ts";
+import { Flag } from "../../../emulator/x86.ts";
 import { x86_64 } from "../abi.ts";
 import { loadSelectors, type RefusedSelector, type Selectors } from "../signals/segments.ts";
 import type { Tracee } from "./tracee.ts";
 
-const FLAG_TF = 0x100;
 /** What a tracer may set: FLAG_MASK. */
 const FLAGS = 0x5_4dd5;
 /** asm/user32.h: how many registers, in 32-bit words. */
@@ -55,7 +55,7 @@ function get(tracee: Tracee, slot: Slot): bigint {
       return BigInt.asUintN(64, BigInt(tracee.orig));
     case "flags": {
       const flags = cpu.regLow(Reg.rflags);
-      return BigInt(tracee.forcedTf ? flags & ~FLAG_TF : flags);
+      return BigInt(tracee.forcedTf ? flags & ~Flag.TF : flags);
     }
     case "fsBase":
       return task.kernel.gate.state(task.tid).fsBase;
@@ -128,8 +128,8 @@ function put(tracee: Tracee, slot: Slot, value: bigint, narrow: boolean): Refuse
 function putFlags(tracee: Tracee, value: number): void {
   const { cpu } = tracee.task;
   let wanted = value;
-  if ((value & FLAG_TF) !== 0) tracee.forcedTf = false;
-  else if (tracee.forcedTf) wanted |= FLAG_TF;
+  if ((value & Flag.TF) !== 0) tracee.forcedTf = false;
+  else if (tracee.forcedTf) wanted |= Flag.TF;
   cpu.setReg(Reg.rflags, (cpu.regLow(Reg.rflags) & ~FLAGS) | (wanted & FLAGS));
 }
 

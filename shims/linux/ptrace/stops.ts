@@ -1,22 +1,21 @@
 /** How tracees stop and go on (ptrace_stop, ptrace_notify and do_jobctl_trap in kernel/signal.c). */
 import { Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
+import { Flag, Vector } from "../../../emulator/x86.ts";
 import { Errno } from "../errno.ts";
 import { SaFlag, SIG_IGN, SiCode, Signal } from "../signals/numbers.ts";
 import { childInfo, forceSignal, recalculate, sendToProcess, sendToTask } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
+import { INSTRUCTION_PREFIXES } from "../stepping.ts";
 import type { Task } from "../task.ts";
 import { Wait, type WaitQueue } from "../wait.ts";
 import { Event, Work } from "./numbers.ts";
 import type { Stop, Tracee } from "./tracee.ts";
 
 const CLD_TRAPPED = 4;
-const FLAG_TF = 0x100;
 const TRAPS_GOOD = 0x80;
-const GENERAL_PROTECTION = 13;
-/** Codes of `popf`, and `iret`; prefixes that may stand before them. */
+/** Codes of `popf`, and `iret`. */
 const SETS_FLAGS: ReadonlySet<number> = new Set([0x9d, 0xcf]);
-const PREFIXES: ReadonlySet<number> = new Set([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3]);
 const LONGEST_INSTRUCTION = 15;
 
 /** SIGCHLD to the tracer, and whoever waits for the tracee looks again (do_notify_parent_cldstop). */
@@ -103,7 +102,7 @@ function tellRefused(tracee: Tracee): void {
   task.signals.refused = { cs: refused.cs, ss: refused.ss };
   task.signals.trapno = refused.vector;
   task.signals.errorCode = refused.errorCode;
-  const signal = refused.vector === GENERAL_PROTECTION ? Signal.SIGSEGV : Signal.SIGBUS;
+  const signal = refused.vector === Vector.GP ? Signal.SIGSEGV : Signal.SIGBUS;
   forceSignal(task, SigInfo.sent(signal, SiCode.SI_KERNEL, 0, 0));
 }
 
@@ -237,10 +236,10 @@ function applyStepping(tracee: Tracee): void {
 function enableStep(tracee: Tracee): void {
   const { cpu } = tracee.task;
   const flags = cpu.regLow(Reg.rflags);
-  cpu.setReg(Reg.rflags, flags | FLAG_TF);
+  cpu.setReg(Reg.rflags, flags | Flag.TF);
   // The program's own TF, now or after the instruction, is not taken away again.
   if (setsTrapFlag(tracee.task)) tracee.forcedTf = false;
-  else if ((flags & FLAG_TF) === 0) tracee.forcedTf = true;
+  else if ((flags & Flag.TF) === 0) tracee.forcedTf = true;
 }
 
 export function disableStep(tracee: Tracee): void {
@@ -249,7 +248,7 @@ export function disableStep(tracee: Tracee): void {
   if (!tracee.forcedTf) return;
   tracee.forcedTf = false;
   const { cpu } = tracee.task;
-  cpu.setReg(Reg.rflags, cpu.regLow(Reg.rflags) & ~FLAG_TF);
+  cpu.setReg(Reg.rflags, cpu.regLow(Reg.rflags) & ~Flag.TF);
 }
 
 function setsTrapFlag({ cpu, memory }: Task): boolean {
@@ -262,7 +261,7 @@ function setsTrapFlag({ cpu, memory }: Task): boolean {
   }
   for (const byte of code) {
     if (SETS_FLAGS.has(byte)) return true;
-    if (!PREFIXES.has(byte) && !(cpu.wide && byte >= 0x40 && byte <= 0x4f)) return false;
+    if (!INSTRUCTION_PREFIXES.has(byte) && !(cpu.wide && byte >= 0x40 && byte <= 0x4f)) return false;
   }
   return false;
 }

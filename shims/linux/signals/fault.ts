@@ -1,33 +1,16 @@
 /** CPU exceptions as signals: number, si_code, si_addr, trap number and error code (arch/x86/kernel/traps.c, mm/fault.c). */
 import { Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
+import { Flag, Vector } from "../../../emulator/x86.ts";
 import { x86_64 } from "../abi.ts";
 import type { Fault } from "../signal-port.ts";
 import type { Task } from "../task.ts";
 import { SiCode, Signal } from "./numbers.ts";
 import { SigInfo } from "./siginfo.ts";
 
-const Vector = {
-  DE: 0,
-  DB: 1,
-  BP: 3,
-  OF: 4,
-  BR: 5,
-  UD: 6,
-  NM: 7,
-  TS: 10,
-  NP: 11,
-  SS: 12,
-  GP: 13,
-  PF: 14,
-  MF: 16,
-  AC: 17,
-  XM: 19,
-} as const;
 /** Vectors whose exceptions are traps: RIP is past the instruction, and RF is not set. */
 const TRAPS: ReadonlySet<number> = new Set([Vector.DB, Vector.BP, Vector.OF]);
 const PF_PROT = 1;
-const FLAG_TF = 0x100;
 /** Its one byte of code. */
 const INT1 = 0xf1;
 const MXCSR_AT = 24;
@@ -56,7 +39,7 @@ function floatCode(task: Task, vector: number): number {
 
 /** `int1` raises the same exception as a single step; TF itself may have been cleared by the very instruction that was stepped. */
 function isInt1({ cpu, memory }: Task): boolean {
-  if (cpu.regLow(Reg.rflags) & FLAG_TF) return false;
+  if (cpu.regLow(Reg.rflags) & Flag.TF) return false;
   try {
     return memory.u8(cpu.reg(Reg.rip) - 1) === INT1;
   } catch (error) {

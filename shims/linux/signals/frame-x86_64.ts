@@ -1,6 +1,7 @@
 /** `struct rt_sigframe` of x86-64 (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h and ucontext.h). */
 import { type Cpu, Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
+import { Flag } from "../../../emulator/x86.ts";
 import { x86_64 } from "../abi.ts";
 import type { Task } from "../task.ts";
 import { extendedFlag, restoreFpu } from "./fpstate.ts";
@@ -50,7 +51,6 @@ const TWO_32 = 2 ** 32;
 /** Bits of RFLAGS that sigreturn takes from the frame (FIX_EFLAGS). */
 const FIX_EFLAGS = 0x50dd5;
 /** RF would only tell this CPU not to look at breakpoints, of which it has none. */
-const FLAG_RF = 0x1_0000;
 
 function setWide(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, value, true);
@@ -59,7 +59,7 @@ function setWide(view: DataView, offset: number, value: number): void {
 
 /** RFLAGS after sigreturn. */
 export function restoredFlags(cpu: Cpu, saved: number): number {
-  return (cpu.regLow(Reg.rflags) & ~FIX_EFLAGS) | (saved & FIX_EFLAGS & ~FLAG_RF);
+  return (cpu.regLow(Reg.rflags) & ~FIX_EFLAGS) | (saved & FIX_EFLAGS & ~Flag.RF);
 }
 
 export const pushWideFrame: FrameForm = {

@@ -1,6 +1,7 @@
 /** Signal frames: where they go and which form they have (get_sigframe in arch/x86/kernel/signal.c). */
 import { Reg } from "../../../emulator/cpu.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
+import { Flag } from "../../../emulator/x86.ts";
 import { i386 } from "../abi.ts";
 import type { Task } from "../task.ts";
 import { placeFpu, resetFpu, saveFpu } from "./fpstate.ts";
@@ -14,9 +15,6 @@ import type { Action } from "./state.ts";
 
 /** Bytes below the stack pointer that x86-64 code may use without moving it (psABI 3.2.2). */
 const RED_ZONE = 128;
-const FLAG_TF = 0x100;
-const FLAG_DF = 0x400;
-const FLAG_RF = 0x1_0000;
 
 /** What a frame shows of the interrupted code. */
 export interface Interrupted {
@@ -86,7 +84,7 @@ export function enterSignalHandler(
     info,
     action,
     mask,
-    flags: fault ? flags | FLAG_RF : flags,
+    flags: fault ? flags | Flag.RF : flags,
     cs: refused?.cs ?? cpu.selector("cs"),
     ss: refused?.ss ?? cpu.selector("ss"),
   };
@@ -101,7 +99,7 @@ export function enterSignalHandler(
   if (!enterHandler(task, !narrow)) return "the provider refused the handler's segments";
   signals.refused = undefined;
   cpu.setReg(Reg.rip, action.handler);
-  cpu.setReg(Reg.rflags, flags & ~(FLAG_DF | FLAG_RF | FLAG_TF));
+  cpu.setReg(Reg.rflags, flags & ~(Flag.DF | Flag.RF | Flag.TF));
   resetFpu(task);
   task.kernel.gate.lifecycle?.signal(task.tid);
   return undefined;

@@ -1,5 +1,6 @@
 /** What a change of the LDT does to segment registers that are loaded from it (flush_ldt in arch/x86/kernel/ldt.c). */
 import type { SegmentName } from "../../../emulator/privileged.ts";
+import { Vector } from "../../../emulator/x86.ts";
 import type { Task } from "../task.ts";
 import { SiCode, Signal } from "./numbers.ts";
 import type { RefusedSelector } from "./segments.ts";
@@ -8,7 +9,6 @@ import { SigInfo } from "./siginfo.ts";
 
 /** Bit of a selector: the descriptor is in the LDT. */
 const LOCAL = 4;
-const GENERAL_PROTECTION = 13;
 const VECTOR_SHIFT = 16n;
 const CODE_MASK = 0xffffn;
 
@@ -53,8 +53,8 @@ export function refuseReturn(task: Task, { cs, ss }: { cs: number; ss: number },
   // With a stack segment of the LDT Linux returns from a read-only copy of its stack (espfix64): a fault there becomes a double
   // fault, and that a plain #GP.
   const espfix = (ss & LOCAL) !== 0;
-  signals.trapno = espfix ? GENERAL_PROTECTION : by.vector;
+  signals.trapno = espfix ? Vector.GP : by.vector;
   signals.errorCode = espfix ? 0 : by.errorCode;
-  const signal = signals.trapno === GENERAL_PROTECTION ? Signal.SIGSEGV : Signal.SIGBUS;
+  const signal = signals.trapno === Vector.GP ? Signal.SIGSEGV : Signal.SIGBUS;
   forceSignal(task, SigInfo.sent(signal, SiCode.SI_KERNEL, 0, 0));
 }

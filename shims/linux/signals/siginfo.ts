@@ -26,7 +26,6 @@ const OWN_CODES: ReadonlyMap<number, readonly [number, Layout]> = new Map([
   [Signal.SIGSYS, [2, "sys"]],
 ]);
 const NSIGPOLL = 6;
-const SI_SIGIO = -5;
 const BUS_MCEERR_AR = 4;
 const SEGV_BNDERR = 3;
 const SEGV_PKUERR = 4;
@@ -43,7 +42,7 @@ function layoutOf(signal: number, code: number): Layout {
     return layout;
   }
   if (code === SiCode.SI_TIMER) return "timer";
-  if (code === SI_SIGIO) return "poll";
+  if (code === SiCode.SI_SIGIO) return "poll";
   return code < 0 ? "queue" : "kill";
 }
 

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { Errno } from "../errno.ts";
+import { PAGE } from "../pages.ts";
 import { fail, hostErrno, onHost, VfsError } from "./error.ts";
 import {
   FALLOC_FL_COLLAPSE_RANGE,
@@ -7,7 +8,6 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  PAGE,
   S_IFREG,
 } from "./flags.ts";
 import { type HostIdentity, hostSeconds, openVerified, withHandle } from "./host-path.ts";

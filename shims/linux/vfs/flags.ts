@@ -89,4 +89,3 @@ export const POLLWRNORM = 0x100;
 export const NAME_MAX = 255;
 /** With the NUL (linux/limits.h). */
 export const PATH_MAX = 4096;
-export const PAGE = 4096;

@@ -1,6 +1,7 @@
 import { Errno } from "../errno.ts";
+import { PAGE } from "../pages.ts";
 import { fail } from "./error.ts";
-import { PAGE, R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
+import { R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
 import type { Leases } from "./leases.ts";
 import { Stamp } from "./stamp.ts";
 

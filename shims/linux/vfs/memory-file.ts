@@ -1,4 +1,5 @@
 import { Errno } from "../errno.ts";
+import { PAGE } from "../pages.ts";
 import { fail } from "./error.ts";
 import {
   F_SEAL_FUTURE_WRITE,
@@ -10,7 +11,6 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
-  PAGE,
   S_IFREG,
 } from "./flags.ts";
 import { FileInode, type FileSystem } from "./inode.ts";

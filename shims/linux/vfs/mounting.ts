@@ -1,8 +1,8 @@
 /** What mount(2) and umount2(2) do to the guest's own tree: nothing of it reaches the host. */
 import { Errno } from "../errno.ts";
+import { PAGE } from "../pages.ts";
 import type { Kernel, Task } from "../task.ts";
 import { fail } from "./error.ts";
-import { PAGE } from "./flags.ts";
 import type { Entry, Inode } from "./inode.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { procRoot } from "./proc-kernel.ts";

@@ -1,5 +1,6 @@
 /** Who is told by a signal what happens on an open file: F_SETOWN, F_SETSIG (fcntl(2), "Managing signals"; fs/fcntl.c, send_sigio). */
 import { Errno } from "../errno.ts";
+import { SiCode, Signal } from "../signals/numbers.ts";
 import { sendToProcess, sendToTask } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { Kernel, Process, Task } from "../task.ts";
@@ -7,9 +8,6 @@ import { Wait, type WaitQueue } from "../wait.ts";
 import { O_ASYNC, POLLERR, POLLHUP, POLLIN, POLLOUT } from "./flags.ts";
 import type { OpenFile } from "./open-file.ts";
 
-const SIGIO = 29;
-const SI_KERNEL = 0x80;
-const SI_SIGIO = -5;
 /** Signals whose si_code has meanings of its own (SIG_SPECIFIC_SICODES_MASK), SIGIO apart. */
 const SPECIFIC: readonly number[] = [4, 5, 7, 8, 11, 17, 31];
 
@@ -62,10 +60,10 @@ export function signalOwner(kernel: Kernel, file: OpenFile, fd: number, reason: 
     const may = owner.euid === 0 || [owner.uid, owner.euid].some((uid) => uid === cred.suid || uid === cred.ruid);
     if (!may) return;
     const deliver = (info: SigInfo): number => (task ? sendToTask(task, info) : sendToProcess(process, info));
-    const code = SPECIFIC.includes(ownerSignal) ? SI_SIGIO : reason.code;
+    const code = SPECIFIC.includes(ownerSignal) ? SiCode.SI_SIGIO : reason.code;
     if (ownerSignal !== 0 && deliver(SigInfo.io(ownerSignal, code, reason.band, fd)) === 0) return;
     // Where the queue is full a plain SIGIO says that something was lost.
-    deliver(SigInfo.sent(SIGIO, SI_KERNEL, 0, 0));
+    deliver(SigInfo.sent(Signal.SIGIO, SiCode.SI_KERNEL, 0, 0));
   };
   if (owner.kind === OwnerKind.group) {
     for (const process of kernel.processes.values()) if (process.pgid === owner.id && !process.ended) send(process);

@@ -1,6 +1,7 @@
 import { Errno } from "../errno.ts";
+import { PAGE } from "../pages.ts";
 import { WaitQueue } from "../wait.ts";
-import { PAGE, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "./flags.ts";
+import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "./flags.ts";
 import type { Entry } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
 

@@ -2,9 +2,10 @@
 import { Errno } from "../errno.ts";
 import { readForced, writeForced } from "../forced-memory.ts";
 import type { Mm } from "../mm.ts";
+import { PAGE } from "../pages.ts";
 import type { Process } from "../task.ts";
 import { fail } from "./error.ts";
-import { PAGE, S_IFREG, SEEK_CUR, SEEK_SET } from "./flags.ts";
+import { S_IFREG, SEEK_CUR, SEEK_SET } from "./flags.ts";
 import type { Entry, FileSystem } from "./inode.ts";
 import { OpenFile, SelfOpening } from "./open-file.ts";
 

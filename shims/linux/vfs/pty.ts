@@ -2,7 +2,7 @@
 import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { isOrphaned } from "../signals/deliver.ts";
-import { SIG_IGN, Signal } from "../signals/numbers.ts";
+import { SIG_IGN, SiCode, Signal } from "../signals/numbers.ts";
 import { sendToProcess } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { Armed } from "../signals/timers.ts";
@@ -20,7 +20,6 @@ const TENTH = 100e6;
 /** TIOCPKT_*. */
 const Packet = { FLUSHREAD: 1, FLUSHWRITE: 2, STOP: 4, START: 8, NOSTOP: 0x10, DOSTOP: 0x20 } as const;
 const WINDOW_SIZE = 8;
-const SI_KERNEL = 0x80;
 
 /** What both ends share. */
 export class Pty implements Terminal {
@@ -79,7 +78,7 @@ export class Pty implements Terminal {
     if (this.foreground === 0) return;
     for (const process of this.#kernel?.processes.values() ?? []) {
       if (process.pgid === this.foreground && !process.ended)
-        sendToProcess(process, SigInfo.sent(signal, SI_KERNEL, 0, 0));
+        sendToProcess(process, SigInfo.sent(signal, SiCode.SI_KERNEL, 0, 0));
     }
   }
 
@@ -120,7 +119,7 @@ export class Pty implements Terminal {
     this.hungUp = true;
     const leader = this.session === 0 ? undefined : this.#kernel?.processes.get(this.session);
     for (const signal of [Signal.SIGHUP, Signal.SIGCONT]) {
-      if (leader && !leader.ended) sendToProcess(leader, SigInfo.sent(signal, SI_KERNEL, 0, 0));
+      if (leader && !leader.ended) sendToProcess(leader, SigInfo.sent(signal, SiCode.SI_KERNEL, 0, 0));
       if (this.foreground !== this.session) this.signal(signal);
     }
     this.session = this.foreground = 0;
@@ -191,7 +190,8 @@ export class Pty implements Terminal {
       return signal === Signal.SIGTTIN ? -Errno.EIO : 0;
     if (isOrphaned(process)) return -Errno.EIO;
     for (const member of process.kernel.processes.values())
-      if (member.pgid === process.pgid && !member.ended) sendToProcess(member, SigInfo.sent(signal, SI_KERNEL, 0, 0));
+      if (member.pgid === process.pgid && !member.ended)
+        sendToProcess(member, SigInfo.sent(signal, SiCode.SI_KERNEL, 0, 0));
     return -Errno.ERESTARTSYS;
   }
 

@@ -1,7 +1,7 @@
 /** /proc/sysvipc (ipc/msg.c, sem.c, shm.c: their seq_show functions). */
 import type { IpcObject } from "../ipc/table.ts";
+import { PAGE } from "../pages.ts";
 import type { Kernel } from "../task.ts";
-import { PAGE } from "./flags.ts";
 import type { Inode } from "./inode.ts";
 
 const right = (value: number | string, width: number): string => String(value).padStart(width);

@@ -1,5 +1,6 @@
 import { Errno } from "../errno.ts";
 import { Resource } from "../limits.ts";
+import { Signal } from "../signals/numbers.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait } from "../wait.ts";
@@ -9,8 +10,6 @@ import { O_NONBLOCK } from "./flags.ts";
 import { type OpenFile, RegularOpen } from "./open-file.ts";
 import { type Piece, Pieces, type Span } from "./span.ts";
 
-const SIGPIPE = 13;
-const SIGXFSZ = 25;
 /** MAX_RW_COUNT of linux/fs.h: no read or write moves more. */
 export const MAX_COUNT = 0x7ffff000;
 const RWF_NOWAIT = 8;
@@ -98,7 +97,7 @@ function allowed(task: Task, file: OpenFile, position: number, length: number): 
   const limit = task.process.limits.soft(Resource.RLIMIT_FSIZE);
   if (!(file instanceof RegularOpen) || position + length <= limit) return length;
   if (position >= limit) {
-    task.kernel.signals.send(task, SIGXFSZ);
+    task.kernel.signals.send(task, Signal.SIGXFSZ);
     return -1;
   }
   return limit - position;
@@ -121,7 +120,7 @@ export function writeFrom(task: Task, file: OpenFile, from: Span, position: numb
       const piece = got === buffer.length ? buffer : buffer.subarray(0, got);
       const put = position === undefined ? file.write(piece) : file.pwrite(piece, position + done);
       if (put === -Errno.EAGAIN && !(file.flags & O_NONBLOCK)) return put;
-      if (put === -Errno.EPIPE && file.raisesSigpipe) task.kernel.signals.send(task, SIGPIPE);
+      if (put === -Errno.EPIPE && file.raisesSigpipe) task.kernel.signals.send(task, Signal.SIGPIPE);
       if (put < 0) return done > 0 ? done : put;
       done += put;
       // A pipe took a part: the rest waits, unless it must not.

@@ -1,6 +1,7 @@
 import type { AddressSpace } from "../../../emulator/memory.ts";
 import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
+import { PAGE } from "../pages.ts";
 import type { Kernel } from "../task.ts";
 import { BoundTree } from "./bound.ts";
 import { inherited } from "./change.ts";
@@ -23,7 +24,6 @@ import {
   O_TMPFILE_BIT,
   O_TRUNC,
   O_WRONLY,
-  PAGE,
   R_OK,
   S_IFCHR,
   S_IFDIR,
