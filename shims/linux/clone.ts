@@ -221,6 +221,7 @@ function newProcess(task: Task, pid: number, { flags, exitSignal }: CloneRequest
   process.oomScoreAdj = from.oomScoreAdj;
   process.oomScoreAdjMin = from.oomScoreAdjMin;
   process.membarriers = from.membarriers;
+  process.coredumpFilter = from.coredumpFilter;
   process.prctl = { ...from.prctl, subreaper: false, defaultSlack: from.prctl.timerSlack };
   if (from.signals.timers.cpuLimit !== undefined) process.signals.timers.limitCpu(process);
   process.signals.exitSignal = isSibling ? from.signals.exitSignal : exitSignal;

@@ -1,5 +1,6 @@
 /** pidfds: a process or a thread as an open file (pidfd_open(2)). */
 import { Errno } from "./errno.ts";
+import { pidfdInfo } from "./pidfd-info.ts";
 import type { Process, Task } from "./task.ts";
 import { O_RDWR, POLLHUP, POLLIN, POLLRDNORM } from "./vfs/flags.ts";
 import type { Entry } from "./vfs/inode.ts";
@@ -45,6 +46,10 @@ export class PidFile extends OpenFile {
 
   write(): number {
     return -Errno.EINVAL;
+  }
+
+  override ioctl(task: Task, request: number, argument: number): number | undefined {
+    return pidfdInfo(this, task, request, argument);
   }
 
   override poll(): number {

@@ -214,6 +214,8 @@ export class Process {
   /** /proc/pid/oom_score_adj, and the lowest value that it may get without being root. */
   oomScoreAdj = 0;
   oomScoreAdjMin = 0;
+  /** What of its memory a core would have. */
+  coredumpFilter = 0x33;
   /** MEMBARRIER_CMD_REGISTER_* it has given. */
   membarriers = 0;
   prctl: PrctlState = initialPrctl();

@@ -105,6 +105,16 @@ function pidfdGetfd(task: Task, descriptor: number, target: number, given: numbe
   return install(task, wanted, true);
 }
 
+/** The memory of a process that is being killed goes at once; here it always does. */
+function processMrelease(task: Task, descriptor: number, given: number): number {
+  if (given !== 0) return task.fail(Errno.EINVAL, "unknown flags");
+  const file = pidFileOf(task, descriptor);
+  if (file === undefined) return task.fail(Errno.EBADF, `descriptor ${descriptor} is no pidfd`);
+  const { process } = file;
+  if (process.ended) return task.fail(Errno.ESRCH, "its memory is gone");
+  return process.signals.fatal !== 0 ? 0 : task.fail(Errno.EINVAL, "the process is not being killed");
+}
+
 const Kcmp = {
   KCMP_FILE: 0,
   KCMP_VM: 1,
@@ -213,6 +223,7 @@ export const pidfdCalls: readonly Row[] = [
     family: "signal",
   }),
   row("pidfd_getfd", { x86_64: 438, i386: 438 }, [fd, int, uintHex], pidfdGetfd, { family, returns: fd }),
+  row("process_mrelease", { x86_64: 448, i386: 448 }, [fd, uintHex], processMrelease, { family: "memory" }),
   row("kcmp", { x86_64: 312, i386: 349 }, [pid, pid, kcmpType, word, word], kcmp, {
     family,
     support: "KCMP_EPOLL_TFD answers EOPNOTSUPP",

@@ -1,4 +1,6 @@
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import type { Task } from "../task.ts";
 import { MEMORY_MAJOR, Minor, majorOf, minorOf } from "../vfs/devices.ts";
 import {
   O_RDWR,
@@ -29,6 +31,10 @@ const ALWAYS = POLLERR | POLLHUP;
 const READ_EVENTS = POLLIN | POLLRDNORM | POLLPRI | 0x80 | POLLRDHUP;
 const WRITE_EVENTS = POLLOUT | POLLWRNORM | POLLWRBAND;
 const END_EVENTS = ALWAYS | POLLRDHUP;
+/** uapi/linux/eventpoll.h. */
+const EPIOCSPARAMS = 0x4008_8a01;
+const EPIOCGPARAMS = 0x8008_8a02;
+const NAPI_POLL_WEIGHT = 64;
 /** EP_MAX_NESTS. */
 const MAX_NESTS = 4;
 
@@ -232,6 +238,24 @@ export class EpollFile extends OpenFile {
     return 0;
   }
 
+  override ioctl(task: Task, request: number, argument: number): number | undefined {
+    const { memory } = task;
+    if (request === EPIOCGPARAMS) {
+      memory.write(argument, this.#busyPoll);
+      return 0;
+    }
+    if (request !== EPIOCSPARAMS) return undefined;
+    const given = memory.bytes(argument, this.#busyPoll.length);
+    const view = new DataView(given.buffer, given.byteOffset);
+    const [budget, prefers, padding] = [view.getUint16(4, true), given[6] ?? 0, given[7] ?? 0];
+    if (padding !== 0 || view.getInt32(0, true) < 0 || prefers > 1) return -Errno.EINVAL;
+    if (budget > NAPI_POLL_WEIGHT && !task.process.cred.capable(Cap.CAP_NET_ADMIN)) return -Errno.EPERM;
+    this.#busyPoll.set(given);
+    return 0;
+  }
+
+  /** `struct epoll_params`: kept and told, as no network card is polled. */
+  readonly #busyPoll = new Uint8Array(8);
   /** Epolls that watch this one. */
   readonly #parents = new Set<EpollFile>();
 

@@ -7,9 +7,12 @@ import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
 import type { Entry, FileSystem, Inode } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { fixedDirectory, MagicLink, type ProcContents, ProcDirectory, ProcessDirectory, ProcText } from "./proc.ts";
+import { coredumpFilter } from "./proc-coredump.ts";
+import { mapFiles } from "./proc-map-files.ts";
 import { ProcMemory } from "./proc-memory.ts";
 import { Namespaces } from "./proc-namespaces.ts";
 import { limitsText, statmText, statText, statusText } from "./proc-status.ts";
+import { syscallText } from "./proc-syscall.ts";
 import { mapsText, mountInfoText, mountsText, rollupText, smapsText } from "./proc-text.ts";
 import { find, pathOf } from "./walk.ts";
 
@@ -137,7 +140,7 @@ export class ProcessDirectories {
       ],
       ["autogroup", text(() => "/autogroup-1 nice 0\n")],
       ["cgroup", text(() => "0::/\n")],
-      ["coredump_filter", text(() => "00000033\n")],
+      ["coredump_filter", coredumpFilter(fs, process)],
       ["cpuset", text(() => "/\n")],
       ["gid_map", text(() => IDENTITY_MAP)],
       ["io", text(() => IO_COUNTS, 0o400)],
@@ -164,7 +167,8 @@ export class ProcessDirectories {
       ["schedstat", text(() => `${task()?.usedCpu ?? 0} 0 1\n`)],
       ["smaps_rollup", living(text(() => rollupText(process.mm)))],
       ["stack", text(() => "", 0o400)],
-      ["syscall", text(() => (task()?.wait ? `${task()?.callNumber ?? -1}\n` : "running\n"), 0o400)],
+      ["syscall", living(text(() => syscallText(task()), 0o400))],
+      ["map_files", mapFiles(fs, process)],
       ["wchan", text(() => "0")],
       [
         "attr",

@@ -320,7 +320,10 @@ class Builder {
     link("stdin", "/proc/self/fd/0");
     link("stdout", "/proc/self/fd/1");
     link("stderr", "/proc/self/fd/2");
-    dev.make(at, "pts", { mode: S_IFDIR | 0o755, uid: 0, gid: 0 });
+    const pts = dev.make(at, "pts", { mode: S_IFDIR | 0o755, uid: 0, gid: 0 });
+    // As devpts has it where nobody asks for another mode.
+    if (pts.inode instanceof DirectoryInode)
+      pts.inode.make(pts, "ptmx", { mode: S_IFCHR, uid: 0, gid: 0, rdev: PTMX_DEVICE });
     dev.make(at, "shm", { mode: S_IFDIR | S_ISVTX | 0o777, uid: 0, gid: 0 });
   }
 

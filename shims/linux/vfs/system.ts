@@ -6,13 +6,40 @@ import type { Vfs } from "./vfs.ts";
 /** SYSFS_MAGIC (uapi/linux/magic.h). */
 const SYSFS_MAGIC = 0x62656572;
 
+/** The caches that CPUID tells of (leaf 4): kind, level, KiB and ways, with lines of 64 bytes. */
+const CACHES = [
+  ["Data", 1, 32, 8],
+  ["Instruction", 1, 32, 8],
+  ["Unified", 2, 4096, 16],
+] as const;
+const LINE = 64;
+
 /** The root directory of /sys. */
 export function systemRoot(vfs: Vfs): ProcDirectory {
   const fs = vfs.newFileSystem("sysfs", SYSFS_MAGIC);
   const text = (content: string): Inode => new ProcText(fs, () => content);
   const directory = (files: Readonly<Record<string, Inode>>): ProcDirectory => fixedDirectory(fs, files);
+  const caches = CACHES.map(([type, level, kib, ways], index) => {
+    const facts = {
+      coherency_line_size: LINE,
+      id: 0,
+      level,
+      number_of_sets: (kib * 1024) / (LINE * ways),
+      physical_line_partition: 1,
+      shared_cpu_list: 0,
+      shared_cpu_map: 1,
+      size: `${kib}K`,
+      type,
+      ways_of_associativity: ways,
+    };
+    const files = Object.entries(facts).map(([name, value]) => [name, text(`${value}\n`)] as const);
+    return [`index${index}`, directory(Object.fromEntries(files))] as const;
+  });
   const cpu = directory({
-    cpu0: directory({ topology: directory({ core_id: text("0\n"), physical_package_id: text("0\n") }) }),
+    cpu0: directory({
+      cache: directory(Object.fromEntries(caches)),
+      topology: directory({ core_id: text("0\n"), physical_package_id: text("0\n") }),
+    }),
     isolated: text("\n"),
     kernel_max: text("8191\n"),
     offline: text("\n"),

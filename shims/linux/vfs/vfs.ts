@@ -354,10 +354,11 @@ export class Vfs {
     );
   }
 
-  /** A new pseudo-terminal, its name beside that of ptmx. */
+  /** A new pseudo-terminal, its name in the pts beside ptmx, or beside ptmx itself where that one is in there. */
   #openPtmx(entry: Entry, flags: number, creds: Credentials): OpenFile {
     const { parent } = entry;
-    const pts = parent?.inode instanceof MemoryDirectory ? parent.inode.lookup(parent, "pts") : undefined;
+    const beside = parent?.inode instanceof MemoryDirectory ? parent.inode.lookup(parent, "pts") : undefined;
+    const pts = beside ?? parent;
     if (!(pts?.inode instanceof MemoryDirectory)) return fail(Errno.ENODEV, "there is no pts beside it");
     // devpts_new_index; that it is the last but one is the kernel's.
     const most = this.kernel?.settings.get("kernel.pty.max") ?? Number.POSITIVE_INFINITY;
