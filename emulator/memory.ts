@@ -196,6 +196,11 @@ export class AddressSpace {
     return this.#closed ? 0 : this.#engine.residentPages(this.#id) * PAGE_SIZE;
   }
 
+  /** Bytes of all regions. */
+  get mappedBytes(): number {
+    return this.#closed ? 0 : this.#engine.mappedBytes(this.#id);
+  }
+
   regionAt(address: number): Region | undefined {
     const region = this.#regionFrom(address);
     return region !== undefined && region.start <= address ? region : undefined;

@@ -110,6 +110,10 @@ export class NativeEngine {
   resident(space: number, address: number): boolean {
     return this.#calls.resident(this.#number, space, address);
   }
+  mappedBytes(space: number): number {
+    return this.#calls.mappedBytes(this.#number, space);
+  }
+
   residentPages(space: number): number {
     return this.#calls.residentPages(this.#number, space);
   }

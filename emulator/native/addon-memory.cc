@@ -185,6 +185,13 @@ CALL(regionCount) {
   return c.toNumber(double(c.engine().space(id)->regions().size()));
 }
 
+CALL(mappedBytes) {
+  BEGIN
+  uint32_t id = c.spaceId(0);
+  CHECK
+  return c.toNumber(double(c.engine().space(id)->mapped()));
+}
+
 CALL(install) {
   BEGIN
   uint32_t id = c.spaceId(0);

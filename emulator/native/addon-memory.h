@@ -19,6 +19,7 @@ napi_value firstHole(napi_env env, napi_callback_info info);
 napi_value isFree(napi_env env, napi_callback_info info);
 napi_value region(napi_env env, napi_callback_info info);
 napi_value regionCount(napi_env env, napi_callback_info info);
+napi_value mappedBytes(napi_env env, napi_callback_info info);
 napi_value install(napi_env env, napi_callback_info info);
 napi_value resident(napi_env env, napi_callback_info info);
 napi_value residentPages(napi_env env, napi_callback_info info);

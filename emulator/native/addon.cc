@@ -306,7 +306,7 @@ napi_value makeEngines(napi_env env) {
   const napi_property_descriptor methods[] = {
       METHOD(open), METHOD(close), METHOD(run), METHOD(interrupt), METHOD(registers), METHOD(stopBlock), METHOD(physicalChunk),
       METHOD(addSpace), METHOD(forkSpace), METHOD(removeSpace), METHOD(activate), METHOD(map), METHOD(unmap), METHOD(protect),
-      METHOD(move), METHOD(discard), METHOD(retag), METHOD(find), METHOD(firstHole), METHOD(isFree), METHOD(region), METHOD(regionCount),
+      METHOD(move), METHOD(discard), METHOD(retag), METHOD(find), METHOD(firstHole), METHOD(isFree), METHOD(region), METHOD(regionCount), METHOD(mappedBytes),
       METHOD(install), METHOD(resident), METHOD(residentPages), METHOD(translate), METHOD(copyOut), METHOD(copyIn),
       METHOD(allocateFrame), METHOD(retainFrame), METHOD(releaseFrame), METHOD(beforeWrite), METHOD(limitFrames),
       METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(kernelGsBase), METHOD(setKernelGsBase),

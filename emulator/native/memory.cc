@@ -168,6 +168,7 @@ void Space::map(uint64_t start, uint64_t end, const Region& region) {
   Region r = region;
   r.end = end;
   regions_[start] = r;
+  mapped_ += end - start;
   mergeAround(start, end);
 }
 
@@ -179,7 +180,9 @@ void Space::unmap(uint64_t start, uint64_t end) {
   if (!any) return;
   split(start);
   split(end);
-  regions_.erase(regions_.lower_bound(start), regions_.lower_bound(end));
+  auto first = regions_.lower_bound(start), last = regions_.lower_bound(end);
+  for (it = first; it != last; ++it) mapped_ -= it->second.end - it->first;
+  regions_.erase(first, last);
   freed(end);
   dropAll(start, end);
 }
@@ -294,6 +297,7 @@ uint64_t Space::lowestBelow(std::map<uint64_t, Region>::const_iterator it) const
 std::unique_ptr<Space> Space::fork() {
   auto child = std::make_unique<Space>(physical_, limit_);
   child->regions_ = regions_;
+  child->mapped_ = mapped_;
   for (auto& [start, region] : regions_) {
     forEach(start, region.end, [&](Entry& e, uint64_t a) {
       if (!(e & PRESENT)) return;

@@ -114,6 +114,8 @@ class Space {
 
   uint64_t limit() const { return limit_; }
   uint64_t residentPages() const { return resident_; }
+  // Bytes of all regions.
+  uint64_t mapped() const { return mapped_; }
   uint32_t changes = 0;  // counts every change that may make a cached translation wrong
   uint32_t ldtEntries = 0;
   std::vector<uint32_t> ldtFrames;
@@ -141,7 +143,7 @@ class Space {
   uint64_t limit_;
   Table* root_;
   std::map<uint64_t, Region> regions_;
-  uint64_t resident_ = 0;
+  uint64_t resident_ = 0, mapped_ = 0;
   // What the last search has shown: no gap of searchLength_ bytes lies in [searchTop_, searchHigh_).
   uint64_t searchHigh_ = 0, searchTop_ = 0, searchLength_ = 0;
   // Tables of the last level as last walked to, by the low bits of what they cover; a table stays until its space ends.

@@ -380,6 +380,7 @@ describe("against a simple model", () => {
           else runs.push([base + p * PAGE, base + (p + 1) * PAGE, entry.prot]);
         }
         expect(shape(space)).toEqual(runs);
+        expect(space.mappedBytes).toBe(model.size * PAGE);
         space.close();
       }),
       { numRuns: 400 },

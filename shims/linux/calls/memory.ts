@@ -73,16 +73,10 @@ function oldMmap(task: Task, block: number): number {
   return mmapBytes(task, word(0), word(1), word(2), word(3), word(4) | 0, word(5));
 }
 
-const limitedBytes = (mm: Mm): number => {
-  let total = 0;
-  for (const region of mm.space.regions()) total += region.end - region.start;
-  return total;
-};
-
 /** True when `more` bytes would be over RLIMIT_AS. */
 export function overLimit(task: Task, more: number): boolean {
   const limit = task.process.limits.soft(Resource.RLIMIT_AS);
-  return limit !== Number.POSITIVE_INFINITY && limitedBytes(task.process.mm) + more > limit;
+  return limit !== Number.POSITIVE_INFINITY && task.process.space.mappedBytes + more > limit;
 }
 
 /** do_mmap. */

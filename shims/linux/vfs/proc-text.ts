@@ -110,9 +110,7 @@ export function rollupText({ space, locks }: Mm): string {
 
 /** Pages mapped. */
 export function sizePages(space: AddressSpace): number {
-  let bytes = 0;
-  for (const { start, end } of space.regions()) bytes += end - start;
-  return bytes / 4096;
+  return space.mappedBytes / 4096;
 }
 
 /** Pages that count as resident: private ones that may be written, and the rest by a quarter. No page table is walked for it. */
