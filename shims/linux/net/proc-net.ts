@@ -6,6 +6,7 @@ import { type Ip, ipBytes } from "./address.ts";
 import { AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP } from "./constants.ts";
 import { InetSocket } from "./inet.ts";
 import { NetlinkSocket } from "./netlink.ts";
+import { NETSTAT, SNMP } from "./proc-snmp.ts";
 import { Socket } from "./socket.ts";
 import { UnixSocket } from "./unix.ts";
 
@@ -156,9 +157,11 @@ export function procNet(fs: FileSystem, kernel: Kernel): Inode {
     if_inet6: text(() => IF_INET6),
     ipv6_route: text(() => IPV6_ROUTE),
     netlink: text(() => netlinkText(kernel)),
+    netstat: text(() => NETSTAT),
     packet: text(() => PACKET),
     raw: text(() => RAW),
     route: text(() => ROUTE),
+    snmp: text(() => SNMP),
     sockstat: text(() => sockstatText(kernel)),
     tcp: text(() => tcpText(kernel, AF_INET)),
     tcp6: text(() => tcpText(kernel, AF_INET6)),

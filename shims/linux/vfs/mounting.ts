@@ -56,7 +56,7 @@ function newRoot(task: Task, type: string, data: string): Inode {
     case "proc":
       return procRoot(vfs, kernel);
     case "sysfs":
-      return systemRoot(vfs);
+      return systemRoot(vfs, kernel);
     default:
       return fail(Errno.ENODEV, `there is no file system "${type}": only tmpfs, ramfs, proc and sysfs`);
   }

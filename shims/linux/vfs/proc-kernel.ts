@@ -2,6 +2,7 @@ import { cpuInfo } from "../processor.ts";
 import type { Kernel } from "../task.ts";
 import type { FileSystem, Inode } from "./inode.ts";
 import { fixedDirectory, PROC_SUPER_MAGIC, ProcDirectory, ProcText, TextLinkOf } from "./proc.ts";
+import { INTERRUPTS, memInfo, PARTITIONS, SOFTIRQS, vmStat } from "./proc-counters.ts";
 import { decimal, ProcessDirectories } from "./proc-process.ts";
 import { mountsText } from "./proc-text.ts";
 import { KERNEL_RELEASE, KERNEL_VERSION, sysctl } from "./sysctl.ts";
@@ -37,41 +38,23 @@ function kernelFiles(fs: FileSystem, vfs: Vfs, kernel: Kernel): Map<string, Inod
     ["cmdline", text(() => "quiet\n")],
     ["cpuinfo", text(() => cpuInfo(kernel.machine))],
     ["devices", text(() => "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")],
+    ["diskstats", text(() => "")],
     ["filesystems", text(() => "nodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\n\text4\n")],
+    ["interrupts", text(() => INTERRUPTS)],
     ["loadavg", text(() => `0.00 0.00 0.00 1/${kernel.tasks.size} ${Math.max(0, ...kernel.tasks.keys())}\n`)],
     ["meminfo", text(() => memInfo(kernel))],
     ["net", new TextLinkOf(fs, () => "self/net")],
     ["sysvipc", fixedDirectory(fs, sysvipc(kernel, text))],
     ["mounts", text(() => mountsText(vfs, current()?.process.fs.root ?? vfs.root))],
+    ["partitions", text(() => PARTITIONS)],
+    ["softirqs", text(() => SOFTIRQS)],
     ["stat", text(() => statText(kernel))],
     ["swaps", text(() => "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")],
     ["sys", sysctl(fs, kernel)],
     ["uptime", text(() => uptime(kernel))],
     ["version", text(() => `Linux version ${KERNEL_RELEASE} ${KERNEL_VERSION}\n`)],
+    ["vmstat", text(() => vmStat(kernel))],
   ]);
-}
-
-function memInfo(kernel: Kernel): string {
-  const total = Math.floor(kernel.memoryBytes / 1024);
-  const line = (name: string, kib: number) => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`;
-  const free = Math.floor((total * 7) / 8);
-  return [
-    line("MemTotal", total),
-    line("MemFree", free),
-    line("MemAvailable", free),
-    line("Buffers", 0),
-    line("Cached", 0),
-    line("SwapCached", 0),
-    line("SwapTotal", 0),
-    line("SwapFree", 0),
-    line("Dirty", 0),
-    line("Mapped", 0),
-    line("Shmem", 0),
-    line("CommitLimit", total / 2),
-    line("Committed_AS", 0),
-    `${"HugePages_Total:".padEnd(16)}${"0".padStart(8)}\n`,
-    line("Hugepagesize", 2048),
-  ].join("");
 }
 
 function statText(kernel: Kernel): string {

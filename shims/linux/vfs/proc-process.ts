@@ -150,6 +150,14 @@ export class ProcessDirectories {
       ["setgroups", text(() => "allow\n")],
       ["smaps", text(() => smapsText(process.mm))],
       ["uid_map", text(() => IDENTITY_MAP)],
+      [
+        "oom_adj",
+        text(
+          () => `${oomAdj(process)}\n`,
+          0o644,
+          (given) => setOomAdj(process, given),
+        ),
+      ],
       ["oom_score", text(() => "0\n")],
       [
         "oom_score_adj",
@@ -164,6 +172,14 @@ export class ProcessDirectories {
       ["stat", text(() => statText(process, task()))],
       ["statm", text(() => statmText(process))],
       ["status", text(() => statusText(process, task()))],
+      [
+        "timerslack_ns",
+        text(
+          () => `${process.prctl.timerSlack}\n`,
+          0o666,
+          (given) => setTimerSlack(process, given),
+        ),
+      ],
       ["schedstat", text(() => `${task()?.usedCpu ?? 0} 0 1\n`)],
       ["smaps_rollup", living(text(() => rollupText(process.mm)))],
       ["stack", text(() => "", 0o400)],
@@ -246,6 +262,31 @@ function rename(task: Task | undefined, given: string): number {
 }
 
 const OOM_SCORE_ADJ_LIMIT = 1000;
+
+/** The older file's scale: from -17, which exempts, to 15 (oom_adj_read and oom_adj_write in fs/proc/base.c). */
+const OOM_DISABLE = -17;
+const OOM_ADJUST_MAX = 15;
+
+function oomAdj({ oomScoreAdj }: Process): number {
+  if (oomScoreAdj === OOM_SCORE_ADJ_LIMIT) return OOM_ADJUST_MAX;
+  return Math.min(Math.trunc((oomScoreAdj * -OOM_DISABLE) / OOM_SCORE_ADJ_LIMIT), OOM_ADJUST_MAX);
+}
+
+function setOomAdj(process: Process, given: string): number {
+  const text = given.trim();
+  const value = /^[+-]?[0-9]+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= OOM_DISABLE && value <= OOM_ADJUST_MAX)) return -Errno.EINVAL;
+  if (value === OOM_ADJUST_MAX) return setOomScoreAdj(process, String(OOM_SCORE_ADJ_LIMIT));
+  return setOomScoreAdj(process, String(Math.trunc((value * OOM_SCORE_ADJ_LIMIT) / -OOM_DISABLE)));
+}
+
+/** proc_timers' timerslack_ns: 0 is the slack that the thread began with. */
+function setTimerSlack(process: Process, given: string): number {
+  const text = given.trim();
+  if (!/^[0-9]+$/.test(text)) return -Errno.EINVAL;
+  process.prctl.timerSlack = Number(text) === 0 ? process.prctl.defaultSlack : Number(text);
+  return 0;
+}
 
 /** oom_score_adj_write: only root goes below what root has set. */
 function setOomScoreAdj(process: Process, given: string): number {

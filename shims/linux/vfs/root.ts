@@ -95,7 +95,7 @@ export function makeRoot(sources: VfsSources, options: RootOptions): GuestRoot {
   const attach = (kernel: Kernel) => {
     vfs.kernel = kernel;
     vfs.mount(builder.directory("/proc"), procRoot(vfs, kernel));
-    vfs.mount(builder.directory("/sys"), systemRoot(vfs));
+    vfs.mount(builder.directory("/sys"), systemRoot(vfs, kernel));
   };
   return { vfs, program, closure, cwd: startDirectory(vfs), files, attach };
 }

@@ -1,6 +1,8 @@
-/** /sys as far as C libraries and runtimes read it: which processors there are. */
+/** /sys as far as C libraries and runtimes read it: which processors and nodes there are. */
+import type { Kernel } from "../task.ts";
 import type { Inode } from "./inode.ts";
 import { fixedDirectory, type ProcDirectory, ProcText } from "./proc.ts";
+import { nodeMemInfo } from "./proc-counters.ts";
 import type { Vfs } from "./vfs.ts";
 
 /** SYSFS_MAGIC (uapi/linux/magic.h). */
@@ -15,7 +17,7 @@ const CACHES = [
 const LINE = 64;
 
 /** The root directory of /sys. */
-export function systemRoot(vfs: Vfs): ProcDirectory {
+export function systemRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
   const fs = vfs.newFileSystem("sysfs", SYSFS_MAGIC);
   const text = (content: string): Inode => new ProcText(fs, () => content);
   const directory = (files: Readonly<Record<string, Inode>>): ProcDirectory => fixedDirectory(fs, files);
@@ -35,11 +37,19 @@ export function systemRoot(vfs: Vfs): ProcDirectory {
     const files = Object.entries(facts).map(([name, value]) => [name, text(`${value}\n`)] as const);
     return [`index${index}`, directory(Object.fromEntries(files))] as const;
   });
+  const mask = (name: string) => ({ [name]: text("1\n"), [`${name}_list`]: text("0\n") });
+  const topology = directory({
+    core_id: text("0\n"),
+    die_id: text("0\n"),
+    physical_package_id: text("0\n"),
+    ...mask("core_cpus"),
+    ...mask("core_siblings"),
+    ...mask("die_cpus"),
+    ...mask("package_cpus"),
+    ...mask("thread_siblings"),
+  });
   const cpu = directory({
-    cpu0: directory({
-      cache: directory(Object.fromEntries(caches)),
-      topology: directory({ core_id: text("0\n"), physical_package_id: text("0\n") }),
-    }),
+    cpu0: directory({ cache: directory(Object.fromEntries(caches)), topology }),
     isolated: text("\n"),
     kernel_max: text("8191\n"),
     offline: text("\n"),
@@ -47,7 +57,19 @@ export function systemRoot(vfs: Vfs): ProcDirectory {
     possible: text("0\n"),
     present: text("0\n"),
   });
-  const node = directory({ online: text("0\n"), possible: text("0\n") });
+  const node = directory({
+    has_cpu: text("0\n"),
+    has_memory: text("0\n"),
+    has_normal_memory: text("0\n"),
+    node0: directory({
+      cpulist: text("0\n"),
+      cpumap: text("1\n"),
+      distance: text("10\n"),
+      meminfo: new ProcText(fs, () => nodeMemInfo(kernel)),
+    }),
+    online: text("0\n"),
+    possible: text("0\n"),
+  });
   return directory({
     block: directory({}),
     bus: directory({}),

@@ -229,6 +229,8 @@ describe("the default root", () => {
     const devices = ["console", "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"];
     expect(guest.names("/dev").sort()).toEqual([...devices, "tty", "urandom", "zero"]);
     expect(guest.names("/sys/devices/system/cpu")).toContain("cpu0");
+    expect(guest.names("/sys/devices/system/cpu/cpu0/topology")).toContain("thread_siblings_list");
+    expect(guest.names("/sys/devices/system/node/node0").sort()).toEqual(["cpulist", "cpumap", "distance", "meminfo"]);
     const file = guest.sys("open", "/sys/devices/system/cpu/online", 0, 0);
     expect(file).toBeTypeOf("number");
   });
