@@ -1,6 +1,7 @@
 /** One guest from its first instruction to its end: machine, gate, files and kernel, put together. */
 import { ElfError, EM_386 } from "../emulator/elf.ts";
 import { UserError } from "../emulator/errors.ts";
+import { HostMemory } from "../emulator/host-memory.ts";
 import { Machine, type Processor } from "../emulator/machine.ts";
 import { type AssembledGate, assembleGate, type GateAssembly } from "../providers/assembly.ts";
 import type { HostEvents } from "../providers/host-events.ts";
@@ -24,6 +25,11 @@ import type { MemoryStreams } from "../shims/linux/vfs/memory-stream.ts";
 import { type Bind, makeRoot } from "../shims/linux/vfs/root.ts";
 import type { FileTable, Vfs } from "../shims/linux/vfs/vfs.ts";
 import { find, type WalkContext } from "../shims/linux/vfs/walk.ts";
+
+/** What we may take ourselves, apart from guest memory, for what guests with little memory make us keep. */
+const KEPT_BYTES = 256 * 2 ** 20;
+/** And for guests with much memory. */
+const MOST_KEPT_BYTES = 2 * 2 ** 30;
 
 export interface SessionOptions {
   /** Absolute path of the program: within `root` where that has such a file, else of the host. */
@@ -104,6 +110,7 @@ export class Session {
         frames: machine.physical,
         realtimeMs: () => Math.floor(clock.bootSec * 1000 + (clock.bootNsec + clock.now()) / 1e6),
         randomBytes: (into) => device.fill(into),
+        maxFileBytes: options.maxMemory,
       },
       {
         program: options.program,
@@ -147,6 +154,10 @@ export class Session {
       signals: options.signals,
       hostNetwork: options.hostNetwork,
       ...(options.trace === undefined ? {} : { tracer: new EventTracer({ ...options.trace, ledger }) }),
+      hostMemory: new HostMemory(
+        Math.min(options.hostMemory, MOST_KEPT_BYTES) + KEPT_BYTES,
+        () => machine.physical.peak,
+      ),
       ...(options.maxMemory === undefined ? {} : { maxMemory: options.maxMemory }),
     });
     world.kernel = this.kernel;

@@ -45,11 +45,14 @@ export class Dispatcher {
   readonly #kernel: Kernel;
   readonly #wide: readonly (Plan | undefined)[];
   readonly #narrow: readonly (Plan | undefined)[];
+  /** Calls until the host's memory is looked at. */
+  #untilLook: number;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
     this.#wide = kernel.table.plans(x86_64);
     this.#narrow = kernel.table.plans(i386);
+    this.#untilLook = kernel.hostMemory === undefined ? Number.POSITIVE_INFINITY : 1;
   }
 
   /** `syscall` from 64-bit code. */
@@ -104,6 +107,7 @@ export class Dispatcher {
       this.#watched(task);
       return;
     }
+    if (--this.#untilLook <= 0 && this.#isShort(task)) return;
     kernel.clock.tick();
     task.usage.system += kernel.clock.callNs;
     if (plan === undefined) {
@@ -134,6 +138,17 @@ export class Dispatcher {
       if (task.work !== 0) this.#left(task, -1);
       else if (kernel.signals.interrupts(task)) kernel.signals.deliver(task, undefined);
     }
+  }
+
+  /** Looks at the host's memory. Where that is short, who makes calls is killed, as by vm.oom_kill_allocating_task: true. */
+  #isShort(task: Task): boolean {
+    const { hostMemory, signals } = this.#kernel;
+    const calls = hostMemory?.look() ?? Number.POSITIVE_INFINITY;
+    this.#untilLook = Math.max(calls, 1);
+    if (calls > 0) return false;
+    signals.killForMemory(task);
+    signals.deliver(task, undefined);
+    return true;
   }
 
   /** A function of its own, so that the ordinary call makes no closure. */

@@ -12,6 +12,7 @@ const number = (initial: number, min = 0, max = INT_MAX): Setting => ({ initial,
 const KNOWN = {
   "fs.aio-max-nr": number(65_536),
   "fs.dir-notify-enable": number(1),
+  "fs.file-max": number(838_860),
   "fs.inotify.max_queued_events": number(16_384),
   "fs.inotify.max_user_instances": number(128),
   "fs.inotify.max_user_watches": number(65_536),

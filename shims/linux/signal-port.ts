@@ -28,6 +28,8 @@ export interface SignalPort {
   raiseFault(task: Task, fault: Fault): void;
   /** Sends `task` a signal that a call of its own causes: SIGPIPE, SIGXFSZ. It is delivered when the call is over. */
   send(task: Task, signal: number): void;
+  /** What the kernel keeps for its guests takes more than there is: `task` is killed, and the user told. */
+  killForMemory(task: Task): void;
   /** True when a signal waits for `task` that a blocked call must be interrupted for. */
   interrupts(task: Task): boolean;
   /**

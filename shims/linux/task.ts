@@ -3,6 +3,7 @@
  * file table, working directory) is an object of its own here, so that every mix of clone flags is a matter of references.
  */
 import { type Cpu, type CpuContext, Reg, type StopKind } from "../../emulator/cpu.ts";
+import type { HostMemory } from "../../emulator/host-memory.ts";
 import type { Machine } from "../../emulator/machine.ts";
 import type { AddressSpace, GuestMemory } from "../../emulator/memory.ts";
 import type { Gate } from "../../providers/gate.ts";
@@ -31,6 +32,7 @@ import { ProcessSignals, TaskSignals } from "./signals/state.ts";
 import type { Plan, Result, SyscallTable } from "./table.ts";
 import type { Tracer } from "./tracer.ts";
 import { Usage } from "./usage.ts";
+import { UserCounts } from "./user-counts.ts";
 import type { UserDispatch } from "./user-dispatch.ts";
 import { Vdso } from "./vdso.ts";
 import type { FileTable, FsContext, Vfs } from "./vfs/vfs.ts";
@@ -52,6 +54,8 @@ export interface KernelOptions {
   readonly hostname?: string;
   /** The host's network, for TCP and UDP; a loopback of the run's own when omitted. */
   readonly hostNetwork?: HostNetwork | undefined;
+  /** How much this process itself may take for what it keeps for its guests; without end when omitted. */
+  readonly hostMemory?: Pick<HostMemory, "look"> | undefined;
   /** Bytes of guest memory one process may map (RLIMIT_AS of the first process); unlimited when omitted. */
   readonly maxMemory?: number;
 }
@@ -64,6 +68,8 @@ const FIRST_PID_AGAIN = 300;
 const MAX_TASKS = 8192;
 const BYTES_PER_TASK = 2 ** 18;
 const FEWEST_TASKS = 64;
+/** Open files may take a tenth of memory, 1 KiB each (files_maxfiles_init). */
+const BYTES_PER_FILE = 10 * 2 ** 10;
 const MEMORY_BYTES = 8 * 2 ** 30;
 
 /** Names `uname` answers; sethostname and setdomainname change them. */
@@ -96,8 +102,10 @@ export class Kernel {
   readonly settings = new Settings();
   /** Asynchronous I/O of all processes. */
   readonly aioTotal: AioTotal = { requests: 0 };
+  readonly inotify = { instances: new UserCounts(), watches: new UserCounts() };
   readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
+  readonly hostMemory: Pick<HostMemory, "look"> | undefined;
   /** Most threads of all processes at once (kernel.threads-max). */
   readonly maxTasks: number;
   readonly processes = new Map<number, Process>();
@@ -134,8 +142,10 @@ export class Kernel {
     this.ipc = new Ipc(this);
     this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
     this.maxMemory = options.maxMemory;
+    this.hostMemory = options.hostMemory;
     const { maxMemory = Number.POSITIVE_INFINITY } = options;
     this.maxTasks = Math.min(MAX_TASKS, Math.max(FEWEST_TASKS, Math.floor(maxMemory / BYTES_PER_TASK)));
+    this.settings.set("fs.file-max", Math.floor(this.memoryBytes / BYTES_PER_FILE));
     this.#lastPid = 1000 + options.random.stream("pid").below(8000);
   }
 

@@ -19,10 +19,15 @@ const KNOWN = IN_ALL_EVENTS | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_
 
 function make(task: Task, given: number): number {
   if (given & ~(O_CLOEXEC | O_NONBLOCK)) return task.fail(Errno.EINVAL, "unknown flags");
+  const { vfs, inotify, settings } = task.kernel;
+  const user = task.process.cred.euid;
+  if (inotify.instances.of(user) >= settings.get("fs.inotify.max_user_instances"))
+    return task.fail(Errno.EMFILE, "fs.inotify.max_user_instances is reached");
   demandDescriptors(task);
-  const { vfs } = task.kernel;
   const entry = vfs.anonymousEntry(vfs.anonymousNode(0o600, task.process.cred), "anon_inode:inotify");
-  return install(task, new InotifyFile(entry, given & O_NONBLOCK), (given & O_CLOEXEC) !== 0);
+  const most = settings.get("fs.inotify.max_queued_events");
+  const file = new InotifyFile(entry, given & O_NONBLOCK, user, inotify, most);
+  return install(task, file, (given & O_CLOEXEC) !== 0);
 }
 
 const init = fileCall((task) => make(task, 0));
@@ -45,7 +50,12 @@ const addWatch = fileCall((task, descriptor, at, given) => {
   demand(inode, context.creds, R_OK);
   const mask = (given & (IN_ALL_EVENTS | IN_EXCL_UNLINK | IN_ONESHOT)) >>> 0;
   const known = file.watchOf(inode);
-  if (known === undefined) return file.add(inode, mask);
+  if (known === undefined) {
+    const { inotify, settings } = task.kernel;
+    if (inotify.watches.of(file.user) >= settings.get("fs.inotify.max_user_watches"))
+      fail(Errno.ENOSPC, "fs.inotify.max_user_watches is reached");
+    return file.add(inode, mask);
+  }
   if (given & IN_MASK_CREATE) fail(Errno.EEXIST, "it is watched already");
   known.mask = given & IN_MASK_ADD ? (known.mask | mask) >>> 0 : mask;
   return known.wd;

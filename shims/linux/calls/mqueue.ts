@@ -42,7 +42,7 @@ function nameOf(task: Task, at: number): string {
 }
 
 /** Size of a new queue: EINVAL for what may not be, EMFILE beyond RLIMIT_MSGQUEUE. */
-function sizes(task: Task, at: number): { messages: number; bytes: number } {
+function sizes(task: Task, at: number): { messages: number; bytes: number; needed: number } {
   const { cred, limits } = task.process;
   const { settings } = task.kernel;
   const [maxMessages, maxSize] = [settings.get("fs.mqueue.msg_max"), settings.get("fs.mqueue.msgsize_max")];
@@ -57,8 +57,9 @@ function sizes(task: Task, at: number): { messages: number; bytes: number } {
     if (messages > most || bytes > largest) fail(Errno.EINVAL, "more than fs.mqueue allows");
   }
   const needed = messages * (bytes + MESSAGE_OVERHEAD + 8);
-  if (needed > limits.soft(Resource.RLIMIT_MSGQUEUE)) fail(Errno.EMFILE, "RLIMIT_MSGQUEUE is reached");
-  return { messages, bytes };
+  const taken = task.kernel.ipc.posixQueues.bytes.of(cred.ruid);
+  if (taken + needed > limits.soft(Resource.RLIMIT_MSGQUEUE)) fail(Errno.EMFILE, "RLIMIT_MSGQUEUE is reached");
+  return { messages, bytes, needed };
 }
 
 const open = fileCall((task, at, flags, mode, attributes) => {
@@ -70,8 +71,8 @@ const open = fileCall((task, at, flags, mode, attributes) => {
   let queue = posixQueues.find(name);
   if (queue === undefined) {
     if (!(flags & O_CREAT)) fail(Errno.ENOENT, "no queue has that name");
-    const { messages, bytes } = sizes(task, attributes);
-    queue = posixQueues.make(name, mode & 0o777 & ~fs.umask, cred, messages, bytes);
+    const { messages, bytes, needed } = sizes(task, attributes);
+    queue = posixQueues.make(name, mode & 0o777 & ~fs.umask, cred, messages, bytes, cred.ruid, needed);
     if (queue === undefined) return task.fail(Errno.ENOSPC, "fs.mqueue.queues_max is reached");
   } else {
     if (flags & O_CREAT && flags & O_EXCL) fail(Errno.EEXIST, "the queue is there");

@@ -4,6 +4,7 @@ import { Errno } from "../errno.ts";
 import { choice, int, type Kind, uint } from "../kinds.ts";
 import { ClockId, clockId, timerFlags } from "../kinds-flags.ts";
 import { pointsTo } from "../kinds-memory.ts";
+import { Resource } from "../limits.ts";
 import { NSIG, Signal, signalName } from "../signals/numbers.ts";
 import { type Notification, PosixTimer, type Setting, type TimeSource } from "../signals/timers.ts";
 import { i32, struct, structIn, structOut, timeval, valueOut } from "../structs.ts";
@@ -165,6 +166,9 @@ function timerCreate(task: Task, clock: number, event: number, to: number): numb
   if (event !== 0) notify = notification(task, readSigEvent(task, event));
   if (notify === undefined) return task.fail(Errno.EINVAL, "no valid sigevent");
   const { timers } = process.signals;
+  const { counts } = task.kernel.signals.state;
+  if (counts.of(process.cred.ruid) >= process.limits.soft(Resource.RLIMIT_SIGPENDING))
+    return task.fail(Errno.EAGAIN, "RLIMIT_SIGPENDING is reached");
   const id = timers.newId();
   memory.setU32(to, id);
   timers.posix.set(id, new PosixTimer(process, id, source, notify, clock));

@@ -4,6 +4,7 @@ import type { NetlinkSocket } from "../net/netlink.ts";
 import { sendToProcess } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { Kernel, Process } from "../task.ts";
+import { UserCounts } from "../user-counts.ts";
 import { POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S_IFREG } from "../vfs/flags.ts";
 import { type Credentials, type Entry, type FileSystem, type Inode, NodeInode } from "../vfs/inode.ts";
 import { OpenFile, seekTo } from "../vfs/open-file.ts";
@@ -169,6 +170,14 @@ export class PosixQueueFile extends OpenFile {
 }
 
 class QueueInode extends NodeInode {
+  /** When it is gone. */
+  ended: (() => void) | undefined;
+
+  override evict(): void {
+    super.evict();
+    this.ended?.();
+  }
+
   override get size(): number {
     return STATUS_BYTES;
   }
@@ -188,23 +197,34 @@ export class PosixQueues {
     return this.#queues.get(name);
   }
 
-  /** Undefined when there are as many as there may be. */
+  /** Bytes that the queues of each user may take when they are full (RLIMIT_MSGQUEUE). */
+  readonly bytes = new UserCounts();
+
+  /**
+   * Undefined when there are as many as there may be.
+   * @param bytes what counts for user `uid` while the queue is there
+   */
   make(
     name: string,
     mode: number,
     creds: Credentials,
     maxMessages: number,
     messageSize: number,
+    uid: number,
+    bytes: number,
   ): PosixQueue | undefined {
     if (this.#queues.size >= QUEUES_MAX && !creds.superuser) return undefined;
     this.#files ??= this.#kernel.vfs.newFileSystem("mqueue", MQUEUE_MAGIC);
     const inode = new QueueInode(this.#files, S_IFREG | mode, creds.uid, creds.gid);
+    this.bytes.change(uid, bytes);
+    inode.ended = () => this.bytes.change(uid, -bytes);
     const queue = new PosixQueue(inode, maxMessages, messageSize);
     this.#queues.set(name, queue);
     return queue;
   }
 
   remove(name: string): void {
+    this.#queues.get(name)?.inode.unlinked();
     this.#queues.delete(name);
   }
 

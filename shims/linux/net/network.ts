@@ -28,6 +28,7 @@ import { HostUdpSocket } from "./host-udp.ts";
 import { Ports } from "./inet.ts";
 import { interfaceRequest } from "./interfaces.ts";
 import { NetlinkSocket } from "./netlink.ts";
+import { PassedFiles } from "./passed-files.ts";
 import type { Socket, SocketMaking, Ucred } from "./socket.ts";
 import { TcpSocket } from "./tcp.ts";
 import { UdpSocket } from "./udp.ts";
@@ -47,6 +48,7 @@ export class Network {
   readonly unixNames: UnixNames;
   readonly tcpPorts: Ports;
   readonly udpPorts: Ports;
+  readonly passedFiles = new PassedFiles();
   readonly netlinkPorts = new Set<number>();
   /** The host's network where the run has it; else TCP and UDP have a loopback of the run's own. */
   readonly host: HostNetwork | undefined;

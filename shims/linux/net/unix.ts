@@ -191,6 +191,7 @@ export abstract class UnixSocket extends Socket {
     const creds = out.creds ?? (this.passesCreds || to.passesCreds ? this.network.senderCreds() : undefined);
     to.inbox.push({ bytes: bytes.slice(), taken: 0, cost, sender: this, rights, creds });
     this.inFlight += cost;
+    if (rights !== undefined) this.network.passedFiles.sent(to);
     to.readQueue.wake();
   }
 
@@ -216,7 +217,7 @@ export abstract class UnixSocket extends Socket {
   }
 
   /** Throws away what was not read. */
-  protected purge(): void {
+  purge(): void {
     for (const packet of this.inbox.splice(0)) {
       for (const file of packet.rights ?? []) file.release();
       this.consumed(packet);

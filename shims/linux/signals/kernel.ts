@@ -1,10 +1,12 @@
 /** What all processes of a run share about signals. */
+
+import { UserCounts } from "../user-counts.ts";
 import { FrameScratch } from "./fpstate.ts";
-import { QueueCounts } from "./pending.ts";
 import { TimerList } from "./timers.ts";
 
 export class KernelSignals {
-  readonly counts = new QueueCounts();
+  /** Of queued signals (RLIMIT_SIGPENDING). */
+  readonly counts = new UserCounts();
   readonly timers = new TimerList();
   readonly scratch = new FrameScratch();
 }

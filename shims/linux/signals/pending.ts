@@ -1,4 +1,5 @@
 /** Signals that were sent and not yet taken: of one thread, or of a process. */
+import type { UserCounts } from "../user-counts.ts";
 import type { SigInfo } from "./siginfo.ts";
 import { SignalSet } from "./signal-set.ts";
 
@@ -12,21 +13,8 @@ export interface QueuedTimer {
 interface Queued {
   readonly info: SigInfo;
   readonly timer: QueuedTimer | undefined;
-  /** Counts against RLIMIT_SIGPENDING of this user. */
+  /** Counts against RLIMIT_SIGPENDING of this user, but for a timer's, which counts with the timer. */
   readonly uid: number;
-}
-
-/** How many signals each user has queued, over all processes (RLIMIT_SIGPENDING). */
-export class QueueCounts {
-  readonly #counts = new Map<number, number>();
-
-  of(uid: number): number {
-    return this.#counts.get(uid) ?? 0;
-  }
-
-  change(uid: number, by: number): void {
-    this.#counts.set(uid, this.of(uid) + by);
-  }
 }
 
 export class PendingSignals {
@@ -34,10 +22,10 @@ export class PendingSignals {
   #queue: Queued[] = [];
 
   /** Queues information about a signal. */
-  push(counts: QueueCounts, uid: number, info: SigInfo, timer?: QueuedTimer): void {
+  push(counts: UserCounts, uid: number, info: SigInfo, timer?: QueuedTimer): void {
     this.#queue.push({ info, timer, uid });
     this.set.add(info.signal);
-    counts.change(uid, 1);
+    if (timer === undefined) counts.change(uid, 1);
   }
 
   /** What was queued first for a signal; undefined when nothing was. */
@@ -53,7 +41,7 @@ export class PendingSignals {
   /**
    * Takes the first queued `signal`. Undefined when nothing was queued for it (no room was left): its information is lost.
    */
-  take(counts: QueueCounts, signal: number): Queued | undefined {
+  take(counts: UserCounts, signal: number): Queued | undefined {
     const index = this.#queue.findIndex((queued) => queued.info.signal === signal);
     if (index < 0) {
       this.set.delete(signal);
@@ -61,12 +49,12 @@ export class PendingSignals {
     }
     const [taken] = this.#queue.splice(index, 1);
     if (!this.#queue.some((queued) => queued.info.signal === signal)) this.set.delete(signal);
-    if (taken !== undefined) counts.change(taken.uid, -1);
+    if (taken !== undefined && taken.timer === undefined) counts.change(taken.uid, -1);
     return taken;
   }
 
   /** Throws away all signals of a set. */
-  flush(counts: QueueCounts, signals: SignalSet): void {
+  flush(counts: UserCounts, signals: SignalSet): void {
     if (this.set.intersection(signals).isEmpty) return;
     this.#drop(counts, (queued) => signals.has(queued.info.signal));
     this.set.lo &= ~signals.lo;
@@ -74,7 +62,7 @@ export class PendingSignals {
   }
 
   /** Throws away what a deleted timer queued. */
-  forget(counts: QueueCounts, timer: QueuedTimer): void {
+  forget(counts: UserCounts, timer: QueuedTimer): void {
     const queued = this.#queue.find((one) => one.timer === timer);
     if (queued === undefined) return;
     this.#drop(counts, (one) => one.timer === timer);
@@ -82,17 +70,17 @@ export class PendingSignals {
     if (!this.#queue.some((one) => one.info.signal === signal)) this.set.delete(signal);
   }
 
-  clear(counts: QueueCounts): void {
+  clear(counts: UserCounts): void {
     this.flush(counts, new SignalSet(-1, -1));
   }
 
-  #drop(counts: QueueCounts, which: (queued: Queued) => boolean): void {
+  #drop(counts: UserCounts, which: (queued: Queued) => boolean): void {
     const kept: Queued[] = [];
     for (const queued of this.#queue) {
       if (!which(queued)) kept.push(queued);
       else {
-        counts.change(queued.uid, -1);
-        queued.timer?.flushed();
+        if (queued.timer === undefined) counts.change(queued.uid, -1);
+        else queued.timer.flushed();
       }
     }
     this.#queue = kept;

@@ -44,6 +44,15 @@ export class Signals implements SignalPort {
     sendToTask(task, SigInfo.sent(signal, SiCode.SI_USER, task.process.pid, task.process.cred.ruid));
   }
 
+  killForMemory(task: Task): void {
+    const { process, tid } = task;
+    this.#options.report([
+      `${process.exe} (process ${process.pid}, thread ${tid}) got SIGKILL: the guests' files, processes, queues and the like take ` +
+        "more of this machine's memory than they may",
+    ]);
+    sendToTask(task, SigInfo.sent(Signal.SIGKILL, SiCode.SI_KERNEL, 0, 0));
+  }
+
   interrupts(task: Task): boolean {
     return task.signals.attention;
   }

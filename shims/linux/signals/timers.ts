@@ -2,6 +2,7 @@
 import type { Clock } from "../clock.ts";
 import { Resource } from "../limits.ts";
 import type { Process, Task } from "../task.ts";
+import type { UserCounts } from "../user-counts.ts";
 import { SiCode, Signal } from "./numbers.ts";
 import type { QueuedTimer } from "./pending.ts";
 import { sendToProcess, sendToTask } from "./send.ts";
@@ -218,6 +219,7 @@ export class PosixTimer implements Armed, QueuedTimer {
   interval = 0;
   /** Expirations beyond the one whose signal was delivered last. */
   overrun = 0;
+  readonly #user: number;
   /** Its signal is queued; the timer goes on when it is taken. */
   #queued = false;
   #deleted = false;
@@ -228,6 +230,13 @@ export class PosixTimer implements Armed, QueuedTimer {
     this.source = source;
     this.notify = notify;
     this.clock = clock;
+    this.#user = process.cred.ruid;
+    this.#counts.change(this.#user, 1);
+  }
+
+  /** RLIMIT_SIGPENDING is for timers, too: each has the room that its signal needs (alloc_posix_timer). */
+  get #counts(): UserCounts {
+    return this.process.kernel.signals.state.counts;
   }
 
   get #list(): TimerList {
@@ -262,7 +271,9 @@ export class PosixTimer implements Armed, QueuedTimer {
   }
 
   remove(): void {
+    if (this.#deleted) return;
     this.#deleted = true;
+    this.#counts.change(this.#user, -1);
     this.#list.disarm(this);
     this.#unqueue();
   }

@@ -1,3 +1,4 @@
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { Resource } from "../limits.ts";
 import type { Result } from "../table.ts";
@@ -52,14 +53,26 @@ export function descriptorLimit(task: Task): number {
   return task.process.limits.soft(Resource.RLIMIT_NOFILE);
 }
 
-/** EMFILE unless `count` descriptors can be given. */
+/** True when fs.file-max leaves no room for `count` more files, which does not stop root (alloc_empty_file). */
+function tooManyFiles(task: Task, count: number): boolean {
+  const { settings, vfs } = task.kernel;
+  return vfs.host.openFiles + count > settings.get("fs.file-max") && !task.process.cred.capable(Cap.CAP_SYS_ADMIN);
+}
+
+/** EMFILE unless `count` descriptors can be given, ENFILE unless there may be so many more files. */
 export function demandDescriptors(task: Task, count = 1): void {
+  if (tooManyFiles(task, count)) fail(Errno.ENFILE, "fs.file-max is reached");
   if (!task.process.files.hasRoom(descriptorLimit(task), count)) fail(Errno.EMFILE, "RLIMIT_NOFILE is reached");
 }
 
-/** Gives an open file a descriptor, or lets go of it (EMFILE). */
+/** Gives an open file a descriptor, or lets go of it (EMFILE, ENFILE). */
 export function install(task: Task, file: OpenFile, closeOnExec: boolean): number {
+  const crowded = file.references === 0 && tooManyFiles(task, 1);
   file.retain();
+  if (crowded) {
+    file.release();
+    return task.fail(Errno.ENFILE, "fs.file-max is reached");
+  }
   const fd = task.process.files.add(file, descriptorLimit(task), closeOnExec);
   file.release();
   return fd < 0 ? task.fail(-fd, "RLIMIT_NOFILE is reached") : fd;

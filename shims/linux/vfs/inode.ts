@@ -25,6 +25,10 @@ export interface VfsHost {
   randomBytes(into: Uint8Array): void;
   /** Watches of inotify in the whole run: while there are none nothing is reported. */
   watched: number;
+  /** Open files in the whole run (fs.file-nr). */
+  openFiles: number;
+  /** Files that nothing refers to any more, while they are closed one after the other. */
+  readonly closing: { end(): void }[];
   /** Cookie of the last rename that inotify was told of. */
   renames: number;
   /** A file without a name and without descriptors was mapped: somebody has to find out when the last mapping goes. */
@@ -65,6 +69,8 @@ export class FileSystem {
   extents = false;
   pages = 0;
   inodes = 0;
+  /** How many of them were there before the run. */
+  found = 0;
   #nextIno = 1;
 
   constructor(host: VfsHost, dev: number, type: string, magic: number, maxPages = 0) {
@@ -79,6 +85,12 @@ export class FileSystem {
   nextIno(): number {
     this.inodes++;
     return this.#nextIno++;
+  }
+
+  /** ENOSPC unless one more file may be made: as many as pages, as statfs(2) tells. */
+  demandInode(): void {
+    if (this.maxPages > 0 && this.inodes - this.found >= this.maxPages)
+      fail(Errno.ENOSPC, "as many files as it may have");
   }
 
   /** Takes pages from the budget; false is ENOSPC. */

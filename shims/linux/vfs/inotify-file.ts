@@ -1,4 +1,5 @@
 import { Errno } from "../errno.ts";
+import type { UserCounts } from "../user-counts.ts";
 import { WaitQueue } from "../wait.ts";
 import { O_RDONLY, POLLIN, POLLRDNORM } from "./flags.ts";
 import type { Entry, Inode, Watcher } from "./inode.ts";
@@ -10,8 +11,6 @@ const IN_IGNORED = 0x8000;
 export const IN_EXCL_UNLINK = 0x400_0000;
 export const IN_ONESHOT = 0x8000_0000;
 export const IN_ALL_EVENTS = 0xfff;
-/** fs.inotify.max_queued_events. */
-const MAX_QUEUED = 16_384;
 /** `struct inotify_event` before the name. */
 const HEADER = 16;
 
@@ -62,16 +61,31 @@ class Watch implements Watcher {
   }
 }
 
+/** Whose instances and watches there are how many of (inotify_init, inotify_new_watch). */
+export interface InotifyCounts {
+  readonly instances: UserCounts;
+  readonly watches: UserCounts;
+}
+
 /** inotify(7) (fs/notify/inotify). */
 export class InotifyFile extends OpenFile {
   readonly #watches = new Map<number, Watch>();
   readonly #byInode = new Map<Inode, Watch>();
   readonly #events: Event[] = [];
   readonly #arrived = new WaitQueue();
+  readonly #counts: InotifyCounts;
+  /** Whom its watches count for: who made it. */
+  readonly user: number;
+  /** fs.inotify.max_queued_events when it was made. */
+  readonly #mostEvents: number;
   #lastWd = 0;
 
-  constructor(entry: Entry, flags: number) {
+  constructor(entry: Entry, flags: number, user: number, counts: InotifyCounts, mostEvents: number) {
     super(entry, O_RDONLY | flags);
+    this.user = user;
+    this.#counts = counts;
+    this.#mostEvents = mostEvents;
+    counts.instances.change(user, 1);
   }
 
   override get readQueue(): WaitQueue {
@@ -88,6 +102,7 @@ export class InotifyFile extends OpenFile {
     const watch = new Watch(this, wd, inode, mask);
     this.#watches.set(wd, watch);
     this.#byInode.set(inode, watch);
+    this.#counts.watches.change(this.user, 1);
     this.inode.fs.host.watched++;
     return wd;
   }
@@ -105,6 +120,7 @@ export class InotifyFile extends OpenFile {
     watch.stop();
     this.#watches.delete(watch.wd);
     this.#byInode.delete(watch.inode);
+    this.#counts.watches.change(this.user, -1);
     this.inode.fs.host.watched--;
   }
 
@@ -112,8 +128,8 @@ export class InotifyFile extends OpenFile {
     const last = this.#events.at(-1);
     // The same thing again is told once (inotify_compare).
     if (last?.wd === event.wd && last.mask === event.mask && last.name === event.name) return;
-    if (this.#events.length > MAX_QUEUED) return;
-    const full = this.#events.length === MAX_QUEUED;
+    if (this.#events.length > this.#mostEvents) return;
+    const full = this.#events.length === this.#mostEvents;
     this.#events.push(full ? { wd: -1, mask: IN_Q_OVERFLOW, cookie: 0, name: "" } : event);
     this.#arrived.wake();
   }
@@ -162,5 +178,6 @@ export class InotifyFile extends OpenFile {
 
   protected override closed(): void {
     for (const watch of [...this.#watches.values()]) this.#forget(watch);
+    this.#counts.instances.change(this.user, -1);
   }
 }

@@ -88,6 +88,7 @@ export class LowerLayer {
   }
 
   #make(path: string, stat: fs.BigIntStats): Inode {
+    this.#fs.found++;
     const mode = Number(stat.mode);
     const [uid, gid] = this.#options.plain ? [0, 0] : [Number(stat.uid), Number(stat.gid)];
     switch (mode & S_IFMT) {

@@ -7,6 +7,8 @@ import { MemoryFile } from "./memory-file.ts";
 /** What a small directory takes on ext4, and what tmpfs says of each entry (BOGO_DIRENT_SIZE). */
 const BLOCK = 4096;
 const TMPFS_ENTRY = 20;
+/** fs/ext4/ext4.h */
+const EXT4_LINK_MAX = 65_000;
 
 /** What a directory shows beneath its own changes: a directory of the host that never changes. */
 export interface LowerDirectory {
@@ -83,6 +85,7 @@ export class MemoryDirectory extends DirectoryInode {
 
   override link(at: Entry, name: string, inode: Inode): Entry {
     this.#mustLive(at);
+    if (this.fs.extents && inode.nlink >= EXT4_LINK_MAX) fail(Errno.EMLINK, "as many links as ext4 counts");
     inode.nlink++;
     inode.unnamed = false;
     inode.changed();
@@ -164,6 +167,7 @@ export class MemoryDirectory extends DirectoryInode {
 }
 
 function newInode(fs: FileSystem, what: Making): Inode {
+  fs.demandInode();
   switch (what.mode & S_IFMT) {
     case S_IFDIR:
       return new MemoryDirectory(fs, what.mode, what.uid, what.gid);

@@ -152,11 +152,25 @@ export abstract class OpenFile {
   }
 
   retain(): void {
-    this.references++;
+    if (this.references++ === 0) this.inode.fs.host.openFiles++;
   }
 
   release(): void {
     if (--this.references > 0) return;
+    const { host } = this.inode.fs;
+    host.openFiles--;
+    // Messages under way in it hold files that hold others in messages: a chain of any length, and not one call in another.
+    host.closing.push(this);
+    if (host.closing.length > 1) return;
+    try {
+      for (let at = 0; at < host.closing.length; at++) host.closing[at]?.end();
+    } finally {
+      host.closing.length = 0;
+    }
+  }
+
+  /** Nothing refers to it any more. */
+  end(): void {
     if (this.inode.fs.host.watched > 0 && !(this.flags & O_PATH)) {
       report(this.entry, this.writable ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
     }

@@ -1,16 +1,30 @@
 import { Errno } from "../errno.ts";
 import { PAGE } from "../pages.ts";
+import type { UserCounts } from "../user-counts.ts";
 import { WaitQueue } from "../wait.ts";
+import { fail } from "./error.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "./flags.ts";
 import type { Entry } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
 
 const DEFAULT_SLOTS = 16;
+/** For a user who has many pipes. */
+const FEWEST_SLOTS = 2;
+/** Their descriptions, of 40 bytes each, are one piece of the kernel's memory: 4 MiB at most (pipe_resize_ring). */
+const MOST_SLOTS = 65_536;
 
 /**
  * The bytes between the two ends of a pipe, counted in slots of a page as Linux does (fs/pipe.c): a slot that is read in part
  * stays taken, and only the odd part of a write shares the slot before it. How much a write takes depends on it.
  */
+/** What the pipes of one user may hold, in pages (fs.pipe-user-pages-soft and -hard; 0 for no limit). */
+export interface PipeQuota {
+  readonly user: number;
+  readonly pages: UserCounts;
+  readonly soft: number;
+  readonly hard: number;
+}
+
 export class Pipe {
   readonly readable = new WaitQueue();
   readonly writable = new WaitQueue();
@@ -19,7 +33,10 @@ export class Pipe {
   /** How often either side was opened: an open of a FIFO waits for the other side to have come, even if it left again. */
   readerOpens = 0;
   writerOpens = 0;
+  readonly #quota: PipeQuota | undefined;
   #slots = DEFAULT_SLOTS;
+  /** Pages that count for the user: none while it is not open. */
+  #counted = 0;
   /** Bytes left in each taken slot, oldest first. */
   readonly #taken: number[] = [];
   /** Where the data of the newest slot ends in its page. */
@@ -27,6 +44,37 @@ export class Pipe {
   #ring = new Uint8Array(PAGE);
   #head = 0;
   #length = 0;
+
+  /** @param quota for users without privileges */
+  constructor(quota?: PipeQuota) {
+    this.#quota = quota;
+  }
+
+  /** Somebody opens it: a user with too many pages gets a small one (alloc_pipe_info), and beyond the hard limit none (ENFILE). */
+  begin(): void {
+    if (this.readers + this.writers > 0) return;
+    this.#count(this.#slots);
+    if (!this.#isOver(this.#quota?.soft) && !this.#isOver(this.#quota?.hard)) return;
+    this.#slots = FEWEST_SLOTS;
+    this.#count(FEWEST_SLOTS);
+    if (!this.#isOver(this.#quota?.hard)) return;
+    this.#count(0);
+    fail(Errno.ENFILE, "fs.pipe-user-pages-hard is reached");
+  }
+
+  /** One that nobody has open any more holds nothing. */
+  end(): void {
+    if (this.readers + this.writers === 0) this.#count(0);
+  }
+
+  #count(pages: number): void {
+    this.#quota?.pages.change(this.#quota.user, pages - this.#counted);
+    this.#counted = pages;
+  }
+
+  #isOver(limit = 0): boolean {
+    return limit > 0 && this.#quota !== undefined && this.#quota.pages.of(this.#quota.user) > limit;
+  }
 
   get capacity(): number {
     return this.#slots * PAGE;
@@ -47,7 +95,13 @@ export class Pipe {
     let slots = 1;
     while (slots * PAGE < wanted) slots *= 2;
     if (slots * PAGE > most && slots > this.#slots && !superuser) return -Errno.EPERM;
+    const before = this.#counted;
+    this.#count(slots);
+    const over = slots > before && (this.#isOver(this.#quota?.hard) || this.#isOver(this.#quota?.soft));
+    if (over || slots < this.#taken.length || slots > MOST_SLOTS) this.#count(before);
+    if (over) return -Errno.EPERM;
     if (slots < this.#taken.length) return -Errno.EBUSY;
+    if (slots > MOST_SLOTS) return -Errno.ENOMEM;
     this.#slots = slots;
     this.writable.wake();
     return this.capacity;
@@ -223,6 +277,7 @@ export class PipeOpen extends OpenFile {
     const { pipe } = this;
     if (this.readable) pipe.readers--;
     if (this.writable) pipe.writers--;
+    pipe.end();
     pipe.readable.wake();
     pipe.writable.wake();
   }

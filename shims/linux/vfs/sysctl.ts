@@ -79,8 +79,7 @@ export function sysctl(fs: FileSystem, kernel: Kernel): Inode {
     vm: {},
     fs: {
       "aio-nr": new ProcText(fs, () => `${kernel.aioTotal.requests}\n`),
-      "file-max": fixed("9223372036854775807"),
-      "file-nr": fixed("1024\t0\t9223372036854775807"),
+      "file-nr": new ProcText(fs, () => `${kernel.vfs.host.openFiles}\t0\t${kernel.settings.get("fs.file-max")}\n`),
       overflowgid: fixed(65_534),
       overflowuid: fixed(65_534),
       inotify: {},

@@ -3,6 +3,7 @@ import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
 import { PAGE } from "../pages.ts";
 import type { Kernel } from "../task.ts";
+import { UserCounts } from "../user-counts.ts";
 import { BoundTree } from "./bound.ts";
 import { inherited } from "./change.ts";
 import { isZeroDevice, OwnTerminal, openDevice, PTMX_DEVICE, TTY_DEVICE } from "./devices.ts";
@@ -69,13 +70,16 @@ export interface FsContext {
 }
 
 /** What the run gives: frames, time and random bytes. */
-export type VfsSources = Omit<VfsHost, "orphaned" | "shrunk" | "watched" | "renames">;
+export type VfsSources = Omit<VfsHost, "orphaned" | "shrunk" | "watched" | "openFiles" | "closing" | "renames"> & {
+  /** What the files of one file system in memory may take at most, where that is less than 1 GiB. */
+  readonly maxFileBytes?: number | undefined;
+};
 
 /** uapi/linux/magic.h. The root is said to be what most disks have: programs take it for an ordinary one. */
 const EXT4_SUPER_MAGIC = 0xef53;
 export const TMPFS_MAGIC = 0x01021994;
 const PIPEFS_MAGIC = 0x50495045;
-/** What all files in memory may take: 1 GiB, then ENOSPC. */
+/** What the files of one file system in memory may take: 1 GiB, then ENOSPC. */
 const MEMORY_PAGES = 262_144;
 
 const STAGING = 262_144;
@@ -91,8 +95,10 @@ export class Vfs {
   readonly root: Entry;
   readonly rootFs: FileSystem;
   readonly #pipes = new WeakMap<Inode, Pipe>();
+  readonly #pipePages = new UserCounts();
   readonly #recordLocks = new WeakMap<Inode, LockList>();
   readonly #fileLocks = new WeakMap<Inode, LockList>();
+  readonly #memoryPages: number;
   readonly #anonymous: FileSystem;
   /** Where memfds live (the kernel's own mount of tmpfs). */
   readonly #memoryFiles: FileSystem;
@@ -117,10 +123,14 @@ export class Vfs {
     this.host = {
       ...sources,
       watched: 0,
+      openFiles: 0,
+      closing: [],
       renames: 0,
       orphaned: (file) => this.#orphaned(file),
       shrunk: (file, size) => this.#shrunk(file, size),
     };
+    const { maxFileBytes = Number.POSITIVE_INFINITY } = sources;
+    this.#memoryPages = Math.min(MEMORY_PAGES, Math.ceil(maxFileBytes / PAGE));
     this.rootFs = this.newMemoryFileSystem("ext4", EXT4_SUPER_MAGIC);
     this.rootFs.extents = true;
     this.rootFs.source = "/dev/root";
@@ -150,7 +160,7 @@ export class Vfs {
   }
 
   /** One whose files are in memory. */
-  newMemoryFileSystem(type: string, magic: number, maxPages = MEMORY_PAGES): FileSystem {
+  newMemoryFileSystem(type: string, magic: number, maxPages = this.#memoryPages): FileSystem {
     const made = this.newFileSystem(type, magic, maxPages);
     made.attributes = true;
     return made;
@@ -249,9 +259,18 @@ export class Vfs {
   newPipe(creds: Credentials, flags: number): [PipeOpen, PipeOpen] {
     const inode = this.anonymousNode(S_IFIFO | 0o600, creds);
     const entry = this.anonymousEntry(inode, `pipe:[${inode.ino}]`);
-    const pipe = new Pipe();
-    this.#pipes.set(inode, pipe);
+    const pipe = this.#pipe(inode, creds);
+    pipe.begin();
     return [new PipeOpen(entry, O_RDONLY | flags, pipe), new PipeOpen(entry, O_WRONLY | flags, pipe)];
+  }
+
+  #pipe(inode: Inode, { uid, superuser }: Credentials): Pipe {
+    const settings = this.kernel?.settings;
+    const limit = (name: "fs.pipe-user-pages-soft" | "fs.pipe-user-pages-hard") => settings?.get(name) ?? 0;
+    const [soft, hard] = [limit("fs.pipe-user-pages-soft"), limit("fs.pipe-user-pages-hard")];
+    const pipe = new Pipe(superuser ? undefined : { user: uid, pages: this.#pipePages, soft, hard });
+    this.#pipes.set(inode, pipe);
+    return pipe;
   }
 
   /** memfd_create(2). */
@@ -341,7 +360,7 @@ export class Vfs {
     if (kind === S_IFDIR) return new DirectoryOpen(entry, kept);
     if (inode instanceof HostStreamInode) return new HostStreamOpen(entry, kept, inode);
     if (inode instanceof SelfOpening) return inode.open(entry, kept);
-    if (kind === S_IFIFO) return this.#openFifo(entry, kept);
+    if (kind === S_IFIFO) return this.#openFifo(entry, kept, creds);
     if (kind === S_IFCHR && inode.rdev === TTY_DEVICE)
       return this.terminal ? new HostStreamOpen(entry, kept, this.terminal) : new OwnTerminal(entry, kept);
     if (kind === S_IFCHR && inode.rdev === PTMX_DEVICE) return this.#openPtmx(entry, kept, creds);
@@ -420,14 +439,11 @@ export class Vfs {
     return false;
   }
 
-  #openFifo(entry: Entry, flags: number): OpenFile {
-    let pipe = this.#pipes.get(entry.inode);
-    if (!pipe) {
-      pipe = new Pipe();
-      this.#pipes.set(entry.inode, pipe);
-    }
+  #openFifo(entry: Entry, flags: number, creds: Credentials): OpenFile {
+    const pipe = this.#pipes.get(entry.inode) ?? this.#pipe(entry.inode, creds);
     if ((flags & O_ACCMODE) === O_WRONLY && flags & O_NONBLOCK && pipe.readers === 0)
       fail(Errno.ENXIO, "nobody reads it");
+    pipe.begin();
     return new PipeOpen(entry, flags, pipe);
   }
 

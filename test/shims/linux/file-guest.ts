@@ -95,6 +95,7 @@ export class FileGuest {
       deliver: () => {},
       childEnded: () => {},
       execed: () => {},
+      killForMemory: () => {},
       nextTimer: () => Number.POSITIVE_INFINITY,
       runTimers: () => {},
     };

@@ -3,11 +3,12 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { i386, x86_64 } from "../../../shims/linux/abi.ts";
 import { SA_KEPT, signalName } from "../../../shims/linux/signals/numbers.ts";
-import { PendingSignals, QueueCounts } from "../../../shims/linux/signals/pending.ts";
+import { PendingSignals } from "../../../shims/linux/signals/pending.ts";
 import { inheritSignals } from "../../../shims/linux/signals/port.ts";
 import { SigInfo } from "../../../shims/linux/signals/siginfo.ts";
 import { SignalSet } from "../../../shims/linux/signals/signal-set.ts";
 import { ProcessSignals, TaskSignals } from "../../../shims/linux/signals/state.ts";
+import { UserCounts } from "../../../shims/linux/user-counts.ts";
 
 /** The same cases in every run. */
 fc.configureGlobal({ seed: 1 });
@@ -39,7 +40,7 @@ describe("a signal set", () => {
 
 describe("a queue of signals", () => {
   test("gives real-time signals back one by one, in order, and counts them for their user", () => {
-    const counts = new QueueCounts();
+    const counts = new UserCounts();
     const pending = new PendingSignals();
     for (const pid of [1, 2, 3]) pending.push(counts, 1000, SigInfo.sent(34, -1, pid, 0));
     expect(counts.of(1000)).toBe(3);
@@ -48,7 +49,7 @@ describe("a queue of signals", () => {
   });
 
   test("a signal whose information found no room is still there once", () => {
-    const counts = new QueueCounts();
+    const counts = new UserCounts();
     const pending = new PendingSignals();
     pending.set.add(10);
     expect(pending.take(counts, 10)).toBeUndefined();
@@ -56,7 +57,7 @@ describe("a queue of signals", () => {
   });
 
   test("what is flushed tells its timer and is no longer counted", () => {
-    const counts = new QueueCounts();
+    const counts = new UserCounts();
     const pending = new PendingSignals();
     let flushed = 0;
     const timer = { delivered: () => 0, flushed: () => flushed++ };
@@ -110,7 +111,7 @@ describe("a task made by clone", () => {
     const parent = task();
     parent.signals.blocked = SignalSet.of(3);
     parent.signals.alt.set({ start: 4096, size: 8192, flags: 0 });
-    parent.signals.pending.push(new QueueCounts(), 0, SigInfo.sent(10, 0, 1, 1));
+    parent.signals.pending.push(new UserCounts(), 0, SigInfo.sent(10, 0, 1, 1));
     parent.process.signals.hand.set(10, handler);
     parent.process.signals.hand.set(12, { ...handler, handler: 1 });
     const child = task();
