@@ -102,7 +102,9 @@ function defaultFolder(): string {
 
 function keep(file: string, bytes: Uint8Array): void {
   const draft = `${file}.${randomUUID()}`;
-  writeFileSync(draft, bytes, { mode: 0o755 });
+  writeFileSync(draft, bytes);
+  // Whatever the umask: the guest's user is another one than the file's.
+  chmodSync(draft, 0o755);
   publish(draft, file);
 }
 
