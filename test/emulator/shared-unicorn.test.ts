@@ -27,7 +27,7 @@ describe("an addon over the shared libunicorn", () => {
     const names = ["-DSHIMBED_STATIC_UNICORN=0", "-DNODE_GYP_MODULE_NAME=shared", `-I${headers}`];
     execFileSync("c++", [...flags, ...names, ...sourceFiles, "-lunicorn", "-lpthread", "-o", file], { cwd: sources });
     addon = createRequire(import.meta.url)(file);
-  }, 180_000);
+  }, 600_000);
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
