@@ -14,6 +14,8 @@
       "-Wl,--wrap=helper_svm_check_intercept_param_x86_64",
       "-Wl,--wrap=tcg_gen_callN_x86_64",
       "-Wl,--wrap=tcg_emit_op_x86_64",
+      "-Wl,--wrap=tcg_gen_op3_x86_64",
+      "-Wl,--wrap=tcg_gen_brcondi_i32_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i32_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i64_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_st_i32_x86_64",

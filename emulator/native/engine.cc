@@ -28,10 +28,7 @@ struct HookHead {
 };
 }  // namespace
 
-Engine*& currentEngine() {
-  static thread_local Engine* engine = nullptr;
-  return engine;
-}
+thread_local constinit Engine* runningEngine = nullptr;
 
 std::unique_ptr<Engine> Engine::open(uint64_t windowBytes, Processor processor, std::string& error) {
   if (!internals::takeOver(error)) return nullptr;
@@ -61,8 +58,8 @@ bool Engine::init(std::string& error) {
     error = std::string("libunicorn: ") + uc_strerror(err);
     return false;
   }
-  if (!verifyLayout(error)) return false;
-  if (!internals::catchUnaligned(cpu)) {
+  if (!verifyLayout(error) || !operations_.find(uc, error)) return false;
+  if (!internals::takeOverClass(cpu)) {
     error = "this build of libunicorn 2.0.1 keeps its class of processors elsewhere than expected";
     return false;
   }
@@ -288,7 +285,13 @@ void Engine::pageFault(uint64_t address, int access, int64_t miss) {
 void Engine::stopWith(StopKind kind) {
   stopped_ = true;
   stop.kind = kind;
+  endRun();
+}
+
+// Before the next block, where this one is not left at once.
+void Engine::endRun() {
   uc_emu_stop(uc);
+  if (running_ && counting_) count_.park();
 }
 
 void Engine::stopException(uint32_t vector, uint32_t errorCode) {
@@ -396,17 +399,17 @@ void Engine::run() {
   internals::forgetAlone(cpu);
   stop.kind = FAILED;
   stop.software = 0;
-  if (counting_) count_.begin(stop.budget);
-  Engine*& current = currentEngine();
-  Engine* outer = current;
-  current = this;
+  if (counting_) count_.begin(&env.at<int64_t>(offset::blockCount), stop.budget);
+  Engine* outer = runningEngine;
+  runningEngine = this;
   running_ = true;
   // A signal that came between two runs found no engine to stop.
   bool late = interruptRequested_ || interruptionPending();
   uc_err err = late ? UC_ERR_OK : uc_emu_start(uc, h.eip, 0, 0, 0);
   running_ = false;
-  current = outer;
+  runningEngine = outer;
   if (counting_) {
+    count_.end();
     double left = count_.blocksLeft();
     stop.blocks += stop.budget - left;
     stop.budget = left;

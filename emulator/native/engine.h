@@ -15,6 +15,13 @@
 #include "counting.h"
 #include "vector.h"
 
+// The C library keeps room for a few words of objects that it loads later, reached without a call.
+#if defined(__GLIBC__)
+#define QUICK_THREAD_LOCAL __attribute__((tls_model("initial-exec")))
+#else
+#define QUICK_THREAD_LOCAL
+#endif
+
 namespace shimbed {
 
 enum StopKind : uint32_t { SYSCALL = 0, INT80 = 1, SYSENTER = 2, EXCEPTION = 3, BUDGET = 4, INTERRUPTED = 5, FAILED = 6 };
@@ -116,8 +123,14 @@ class Engine {
   bool beforeFxrstor(uint64_t address, uintptr_t retaddr);
   // EIP is at the instruction, which is done.
   void leaveBlock();
-  void countBlock(char* context, void* size, void (*spent)(char*)) { emitCount(context, size, count_, spent); }
-  void onBlocksSpent();
+  // While a block is translated.
+  void countBlock(char* context, Temporary size) { counter_.count(Emitter(context, operations_), size); }
+  bool insteadOfLoad(char* context, int operation, uintptr_t base) {
+    return operation == operations_.load32 && counter_.load(Emitter(context, operations_), base);
+  }
+  bool insteadOfJump(char* context, void* label) { return counter_.jump(Emitter(context, operations_), label); }
+  // A block has left before it ran.
+  void onBlockLeft(const char* tb);
   void onVectorInstruction(uint32_t number, uint64_t eip, uintptr_t returnAddress);
   // While a block is translated: the plan of the instruction at hand, or VectorPlans::NONE.
   uint32_t vectorAtHand(uint64_t& eip) const;
@@ -154,6 +167,7 @@ class Engine {
   static bool onInvalid(uc_engine*, void* self);
   static void onBlock(uc_engine*, uint64_t address, uint32_t size, void* self);
   void stopWith(StopKind kind);
+  void endRun();
   void stopException(uint32_t vector, uint32_t errorCode);
   // Physical address of a byte that the engine itself reads or writes for the guest, or a Miss.
   int64_t reach(uint64_t address, Access access) {
@@ -213,6 +227,8 @@ class Engine {
   bool running_ = false;
   bool counting_ = false;
   BlockCount count_;
+  BlockCounter counter_;
+  Operations operations_;
   bool stopped_ = false;
   bool strict_ = false;
   Processor processor_ = Processor::v2;
@@ -260,7 +276,8 @@ inline Width codeWidth(uint32_t hflags) {
 }
 
 // The engine whose guest code runs on this thread now; libunicorn's internals carry no pointer of ours.
-Engine*& currentEngine();
+extern thread_local constinit Engine* runningEngine QUICK_THREAD_LOCAL;
+inline Engine* currentEngine() { return runningEngine; }
 
 // In a helper of libunicorn's that translated code calls: tells which instruction that is.
 #define CALLER (reinterpret_cast<uintptr_t>(__builtin_return_address(0)) - 2)

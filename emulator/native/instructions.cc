@@ -97,7 +97,7 @@ uint64_t Engine::effectiveAddress(const Decoded& d) {
 
 void Engine::stopAtMiss(uint64_t address, int access, int64_t miss) {
   pageFault(address, access, miss);
-  uc_emu_stop(uc);
+  endRun();
 }
 
 // Reads up to a page of what the guest may access so; false when the run is stopped with the page fault.

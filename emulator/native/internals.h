@@ -21,8 +21,9 @@ void nextBlockAlone(CPUState* cpu);
 void forgetAlone(CPUState* cpu);
 // Drops all code translated from the physical page.
 void dropTranslations(uc_engine* uc, uint64_t physicalPage);
-// Has accesses that are not aligned as they should come to Engine::onUnaligned; false where the place for it is not found.
-bool catchUnaligned(CPUState* cpu);
+// Has accesses that are not aligned as they should come to Engine::onUnaligned, and blocks that leave before they run to
+// Engine::onBlockLeft; false where the places for it are not found.
+bool takeOverClass(CPUState* cpu);
 // Brings EIP to the instruction that was executing.
 void restoreState(CPUState* cpu, uintptr_t retaddr);
 // Ends the block; the run goes on where EIP is.

@@ -100,7 +100,7 @@ Engine::Repeated Engine::repString(const Decoded& d) {
     // Making the target writable may have moved the page of the source.
     if (ok && moves && active_->changes != changes) ok = touch(s, READ, from, from2);
     if (!ok) {
-      uc_emu_stop(uc);
+      endRun();
       return Repeated::stopped;
     }
     codeWritten = beforeWrite(uint32_t(uint64_t(to) / PAGE)) || codeWritten;

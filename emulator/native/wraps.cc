@@ -39,6 +39,9 @@ void helper_cpuid_x86_64(void* env);
 void helper_comiss_x86_64(void* env, void* a, void* b);
 void helper_svm_check_intercept_param_x86_64(void* env, uint32_t type, uint64_t param);
 uint64_t __real_cpu_get_tsc_x86_64(void* env);
+void __real_tcg_gen_op3_x86_64(char* context, int operation, uintptr_t a, uintptr_t b, uintptr_t c);
+void __real_tcg_gen_brcondi_i32_x86_64(char* context, int condition, uintptr_t a, int32_t b, void* label);
+bool x86_cpu_tlb_fill_x86_64(CPUState*, uint64_t, int, int, int, bool, uintptr_t);
 int __real_cpu_exec_x86_64(uc_engine*, CPUState*);
 void __real_helper_fxsave_x86_64(char* env, uint64_t address);
 [[noreturn]] void __real_abort();
@@ -91,24 +94,14 @@ void __wrap_helper_cpuid_x86_64(void* env) {
 // A helper that nothing calls where there is no SVM, and that takes a number and an address.
 void __wrap_helper_svm_check_intercept_param_x86_64(void* env, uint32_t number, uint64_t eip) {
   Engine* e = currentEngine();
-  if (e && number == shimbed::BLOCKS_SPENT) e->onBlocksSpent();
-  else if (e) e->onVectorInstruction(number, eip, CALLER);
+  if (e) e->onVectorInstruction(number, eip, CALLER);
   else __real_helper_svm_check_intercept_param_x86_64(env, number, eip);
-}
-
-static void callBlocksSpent(char* context) {
-  void* env = context + tcg_const_i64_x86_64(context, 0);
-  void* number = context + tcg_const_i32_x86_64(context, int32_t(shimbed::BLOCKS_SPENT));
-  void* eip = context + tcg_const_i64_x86_64(context, 0);
-  void* ours[] = {env, number, eip};
-  __real_tcg_gen_callN_x86_64(context, reinterpret_cast<void*>(helper_svm_check_intercept_param_x86_64), nullptr, 3, ours);
-  for (void* temporary : ours) tcg_temp_free_internal_x86_64(context, temporary);
 }
 
 // Where a block's instruction is shown as another one for its helper, ours is called with the number of its plan.
 void __wrap_tcg_gen_callN_x86_64(char* context, void* function, void* result, int count, void** arguments) {
   Engine* e = currentEngine();
-  if (e && function == reinterpret_cast<void*>(helper_uc_tracecode)) return e->countBlock(context, arguments[0], callBlocksSpent);
+  if (e && function == reinterpret_cast<void*>(helper_uc_tracecode)) return e->countBlock(context, shimbed::Temporary(static_cast<char*>(arguments[0]) - context));
   bool stands = function == reinterpret_cast<void*>(helper_cpuid_x86_64) || function == reinterpret_cast<void*>(helper_comiss_x86_64);
   uint64_t eip = 0;
   uint32_t number = e && stands ? e->vectorAtHand(eip) : shimbed::VectorPlans::NONE;
@@ -131,6 +124,16 @@ void* __wrap_tcg_emit_op_x86_64(char* context, int opcode) {
   auto& operations = *reinterpret_cast<int32_t*>(context + 56);
   if (temporaries > ENOUGH_TEMPORARIES && operations < ENOUGH_OPERATIONS) operations += ENOUGH_OPERATIONS;
   return __real_tcg_emit_op_x86_64(context, opcode);
+}
+
+void __wrap_tcg_gen_op3_x86_64(char* context, int operation, uintptr_t a, uintptr_t b, uintptr_t c) {
+  Engine* e = currentEngine();
+  if (!e || !e->insteadOfLoad(context, operation, b)) __real_tcg_gen_op3_x86_64(context, operation, a, b, c);
+}
+
+void __wrap_tcg_gen_brcondi_i32_x86_64(char* context, int condition, uintptr_t a, int32_t b, void* label) {
+  Engine* e = currentEngine();
+  if (!e || !e->insteadOfJump(context, label)) __real_tcg_gen_brcondi_i32_x86_64(context, condition, a, b, label);
 }
 
 uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {
@@ -241,15 +244,24 @@ namespace {
 void onUnaligned(CPUState*, uint64_t address, int, int, uintptr_t retaddr) {
   if (Engine* e = currentEngine()) e->onUnaligned(address, retaddr);
 }
+// libunicorn's own does no more than this.
+void onBlockLeft(CPUState*, const char* tb) {
+  Engine* e = currentEngine();
+  if (!e) return;
+  e->env.head().eip = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc) - *reinterpret_cast<const uint64_t*>(tb + offset::tbCsBase);
+  e->onBlockLeft(tb);
+}
 }  // namespace
-bool catchUnaligned(CPUState* cpu) {
-  // The class lies within the processor's own memory; the function comes after the one for interrupts, and x86 has none.
+bool takeOverClass(CPUState* cpu) {
+  // The class lies within the processor's own memory. After the function for interrupts it has one for accesses that are not
+  // aligned, none on x86, and after five others, before the one that fills the TLB, one that is told of blocks that left.
   using Function = void (*)();
   Function* word = reinterpret_cast<Function*>(cpu);
   Function* end = word + malloc_usable_size(cpu) / sizeof(Function);
   while (word != end && *word != reinterpret_cast<Function>(x86_cpu_do_interrupt_x86_64)) word++;
-  if (word == end || word + 1 == end || word[1] != nullptr) return false;
+  if (end - word < 8 || word[1] != nullptr || word[7] != reinterpret_cast<Function>(x86_cpu_tlb_fill_x86_64)) return false;
   word[1] = reinterpret_cast<Function>(onUnaligned);
+  word[6] = reinterpret_cast<Function>(onBlockLeft);
   return true;
 }
 void restoreState(CPUState* cpu, uintptr_t retaddr) { cpu_restore_state_x86_64(cpu, retaddr, true); }
