@@ -64,6 +64,7 @@ bool Engine::init(std::string& error) {
     return false;
   }
   region = internals::firstRegion(uc);
+  beginJumps();
   modelProcessor();
   resetProcessor();
   gdtFrame_ = physical->allocate();
@@ -146,6 +147,7 @@ void Engine::removeSpace(uint32_t id) {
   if (active_ == spaces_[id].get()) {
     active_ = nullptr;
     internals::flushTlb(cpu);
+    jumps_.clear();
   }
   spaces_[id].reset();
   stop.generation++;
@@ -161,10 +163,12 @@ void Engine::activate(uint32_t id) {
   l.selector = active_->ldtEntries ? LDT_SELECTOR : 0;
   l.flags = DESC_P | 2u << 8;
   internals::flushTlb(cpu);
+  jumps_.clear();
 }
 
 void Engine::changed(Space& s, uint64_t start, uint64_t end) {
   if (&s == active_) {
+    jumps_.clear();
     if (end - start > 8 * PAGE) internals::flushTlb(cpu);
     else for (uint64_t a = start & ~(PAGE - 1); a < end; a += PAGE) internals::flushTlbPage(cpu, a);
   }
@@ -179,6 +183,7 @@ void Engine::sweepStaleCode() {
     physical->setCode(f, false);
   }
   physical->staleCode.clear();
+  jumps_.clear();
   internals::flushTlb(cpu);
 }
 
@@ -186,6 +191,7 @@ void Engine::dropCode(uint32_t frame) {
   internals::dropTranslations(uc, uint64_t(frame) * PAGE);
   physical->setCode(frame, false);
   internals::flushTlb(cpu);
+  jumps_.clear();
 }
 
 bool Engine::resizeLdt(uint32_t entries) {
@@ -215,9 +221,14 @@ uint64_t* Engine::ldtEntry(uint32_t index) {
 // ---- the TLB
 
 // A copy-on-write page has another frame now.
-void Engine::pageMoved(uint64_t address) {
+// True when code was translated from the one before: its blocks have jumps to each other, and are gone.
+bool Engine::pageMoved(uint64_t address) {
   internals::flushTlbPage(cpu, address & ~(PAGE - 1));
+  jumps_.clear();
   stop.generation++;
+  if (!physical->hasCode(active_->movedFrom)) return false;
+  internals::dropTranslations(uc, uint64_t(active_->movedFrom) * PAGE);
+  return true;
 }
 
 bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, bool probe, uintptr_t retaddr) {
@@ -252,7 +263,10 @@ bool Engine::fill(CPUState* cs, uint64_t address, int, int access, int mmuIdx, b
   } else if (++fills_ % 2048 == 0) {
     internals::flushTlb(cs);  // libunicorn resizes its TLB only when it is flushed
   }
-  if (active_->changes != changes) stop.generation++;  // a copy-on-write page has moved
+  if (active_->changes != changes) {
+    if (retaddr && physical->hasCode(active_->movedFrom)) internals::restoreState(cs, retaddr);
+    if (pageMoved(address) && retaddr) internals::exitBlock(cs);  // and begins the instruction anew
+  }
   bool code = physical->hasCode(frame);
   int prot = active_->rights(address);
   if (!code) prot &= ~PROT_X;  // the first fetch has to come here

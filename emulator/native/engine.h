@@ -9,6 +9,7 @@
 
 #include "decode.h"
 #include "host-sse.h"
+#include "jumps.h"
 #include "layout.h"
 #include "memory.h"
 #include "processor.h"
@@ -125,9 +126,18 @@ class Engine {
   void leaveBlock();
   // While a block is translated.
   void countBlock(char* context, Temporary size) { counter_.count(Emitter(context, operations_), size); }
-  bool insteadOfLoad(char* context, int operation, uintptr_t base) {
-    return operation == operations_.load32 && counter_.load(Emitter(context, operations_), base);
+  // Every block begins with a load from the processor's state, where its jumps put the address that they go to.
+  bool insteadOf(char* context, int operation, uintptr_t a, uintptr_t base, uintptr_t at) {
+    if (!state_) {
+      if (operation != operations_.load32) return false;
+      state_ = base;
+      return counter_.load(Emitter(context, operations_), base);
+    }
+    if (operation == operations_.store64 && at == offsetof(EnvHead, eip) && base == state_) target_ = a - uintptr_t(context);
+    return false;
   }
+  bool insteadOfLookUp(char* context);
+  const void* lookUpJump();
   bool insteadOfJump(char* context, void* label) { return counter_.jump(Emitter(context, operations_), label); }
   // A block has left before it ran.
   void onBlockLeft(const char* tb);
@@ -140,6 +150,8 @@ class Engine {
   void noteAlignment(uint64_t address, const Decoded& d);
   void onUnaligned(uint64_t address, uintptr_t retaddr);
   uint64_t readTsc();
+  // Translations are gone.
+  void forgetJumps() { jumps_.clear(); }
   int patchedByte(uint64_t address) {
     fetchedAt_ = address;
     if (patchCount_ == 0) return -1;
@@ -159,6 +171,8 @@ class Engine {
  private:
   Engine() = default;
   bool init(std::string& error);
+  void beginBlock(const char* tb);
+  void beginJumps();
   bool verifyLayout(std::string& error);
   void modelProcessor();
   void resetProcessor();
@@ -173,10 +187,10 @@ class Engine {
   int64_t reach(uint64_t address, Access access) {
     uint32_t changes = active_->changes;
     int64_t at = active_->translate(address, access);
-    if (active_->changes != changes) pageMoved(address);
+    if (active_->changes != changes && pageMoved(address)) storedCode_ = true;
     return at;
   }
-  void pageMoved(uint64_t address);
+  bool pageMoved(uint64_t address);
   Decoded instructionAt(uint64_t rip);
   const Decoded& ownInstructionAt(uint64_t rip);
   struct Patch;
@@ -229,6 +243,11 @@ class Engine {
   BlockCount count_;
   BlockCounter counter_;
   Operations operations_;
+  JumpTables jumps_;
+  // Of the block that is being translated: its flags, how it names the processor's state, and what was put in EIP last.
+  uint32_t translatedFlags_ = 0, clusterFlags_ = 0;
+  uintptr_t state_ = 0;
+  Temporary target_ = 0;
   bool stopped_ = false;
   bool strict_ = false;
   Processor processor_ = Processor::v2;

@@ -26,7 +26,7 @@ constexpr size_t cpuNextBlock = 24, cpuUc = 33192;
 constexpr size_t fpstt = 572, fpus = 576, fpuc = 578, fptags = 580, fpregs = 592, fpOperand = 752, sseRounding = 777, sseFlags = 778, sseFlushResults = 780, sseFlushInputs = 781,
                  mxcsr = 784, xmmRegs = 792, ymmHigh = 1024;
 constexpr size_t tbPc = 0, tbCsBase = 8;
-constexpr size_t tbFlags = 16, tbSize = 20;
+constexpr size_t tbFlags = 16, tbSize = 20, tbCflags = 24, tbCode = 32;
 // Where the blocks of a run are counted: beside an upper half of a YMM register (Env::ymmHigh), in what is never used.
 constexpr size_t blockCount = xmmRegs + ymmHigh + 16;
 }  // namespace offset

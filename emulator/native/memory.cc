@@ -356,6 +356,7 @@ int64_t Space::translateSlowly(uint64_t address, Access access) {
       if (!copy) return OUT_OF_MEMORY;
       std::memcpy(physical_.page(copy), physical_.page(frame), PAGE);
       physical_.release(frame);
+      movedFrom = frame;
       *e = (*e & 0xff) | uint64_t(copy) << FRAME_SHIFT;
       changes++;
     }

@@ -117,6 +117,7 @@ class Space {
   // Bytes of all regions.
   uint64_t mapped() const { return mapped_; }
   uint32_t changes = 0;  // counts every change that may make a cached translation wrong
+  uint32_t movedFrom = 0;  // the frame of the page that was copied last, for a write
   uint32_t ldtEntries = 0;
   std::vector<uint32_t> ldtFrames;
 

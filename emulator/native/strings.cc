@@ -34,6 +34,7 @@ Engine::Repeated Engine::repString(const Decoded& d) {
   std::memcpy(value, &h.regs[0], 8);
   uint64_t spent = 0;
   bool codeWritten = false;
+  storedCode_ = false;
   bool stepping = (h.eflags & FLAG_TF) || strict_;  // a trap or a check after each element
   if (h.eflags & FLAG_AC && count) {
     uint64_t s = moves ? sourceBase + (rsi & mask) : 0, t = targetBase + (rdi & mask);
@@ -145,7 +146,7 @@ Engine::Repeated Engine::repString(const Decoded& d) {
   }
   h.eip += d.length;
   if (!code64) h.eip &= 0xffffffffu;
-  return codeWritten ? Repeated::leaves : Repeated::done;
+  return codeWritten || storedCode_ ? Repeated::leaves : Repeated::done;
 }
 
 }  // namespace shimbed

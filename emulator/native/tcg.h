@@ -12,7 +12,7 @@ using Temporary = uintptr_t;
 
 // Numbers that the generator has for what it does, by their names.
 struct Operations {
-  int load32 = -1, load64 = -1, store64 = -1, add64 = -1;
+  int load32 = -1, load64 = -1, store64 = -1, add64 = -1, jump = -1;
   // False with a message where libunicorn does not keep them where version 2.0.1 does.
   bool find(uc_engine* uc, std::string& error);
 };
@@ -27,6 +27,13 @@ class Emitter {
   void add(Temporary to, Temporary a, Temporary b) { emit(operations_.add64, to, argument(a), int64_t(argument(b))); }
   void add(Temporary to, Temporary from, int64_t value);
   void widen(Temporary to, Temporary from32);
+  Temporary constant(int64_t value);
+  void shiftRight(Temporary to, Temporary from, int bits);
+  void shiftLeft(Temporary to, Temporary from, int bits);
+  void mask(Temporary to, Temporary from, int64_t bits);
+  void selectIfEqual(Temporary to, Temporary a, Temporary b, Temporary equal, Temporary otherwise);
+  // To code of the host that goes on as translated code does.
+  void jump(Temporary to);
   void leaveBelowZero(Temporary t, void* label);
   // As operations name a temporary.
   uintptr_t argument(Temporary t) const { return uintptr_t(context_) + t; }

@@ -12,13 +12,13 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   patchCount_ = patchAt_ = 0;
   aligned_.clear();
   nextAligned_ = 0;
+  beginBlock(tb);
   if (!active_) return maxInstructions;
   uint64_t pc = *reinterpret_cast<const uint64_t*>(tb + offset::tbPc);
   uint32_t flags = *reinterpret_cast<const uint32_t*>(tb + offset::tbFlags);
   Width width = codeWidth(flags);
   alignsAll_ = flags & FLAG_AC;
   bool checks = strict_ && width != Width::code64 && maxInstructions > 1;  // alone: runAlone()
-  translatedBase_ = *reinterpret_cast<const uint64_t*>(tb + offset::tbCsBase);
   if (width != Width::code64) pc = uint32_t(pc);
   auto toHost = [&](Decoded& d) {
     if (d.map == 1 || !d.length || (d.verdict != Verdict::fine && d.verdict != Verdict::rewrite) || !hostForm(d, flags).to) return;

@@ -39,6 +39,9 @@ void helper_cpuid_x86_64(void* env);
 void helper_comiss_x86_64(void* env, void* a, void* b);
 void helper_svm_check_intercept_param_x86_64(void* env, uint32_t type, uint64_t param);
 uint64_t __real_cpu_get_tsc_x86_64(void* env);
+void __real_tcg_gen_lookup_and_goto_ptr_x86_64(char* context);
+bool __real_qht_remove(void* table, const void* what, uint32_t hash);
+bool __real_qht_reset_size(uc_engine* uc, void* table, size_t size);
 void __real_tcg_gen_op3_x86_64(char* context, int operation, uintptr_t a, uintptr_t b, uintptr_t c);
 void __real_tcg_gen_brcondi_i32_x86_64(char* context, int condition, uintptr_t a, int32_t b, void* label);
 bool x86_cpu_tlb_fill_x86_64(CPUState*, uint64_t, int, int, int, bool, uintptr_t);
@@ -128,12 +131,27 @@ void* __wrap_tcg_emit_op_x86_64(char* context, int opcode) {
 
 void __wrap_tcg_gen_op3_x86_64(char* context, int operation, uintptr_t a, uintptr_t b, uintptr_t c) {
   Engine* e = currentEngine();
-  if (!e || !e->insteadOfLoad(context, operation, b)) __real_tcg_gen_op3_x86_64(context, operation, a, b, c);
+  if (!e || !e->insteadOf(context, operation, a, b, c)) __real_tcg_gen_op3_x86_64(context, operation, a, b, c);
 }
 
 void __wrap_tcg_gen_brcondi_i32_x86_64(char* context, int condition, uintptr_t a, int32_t b, void* label) {
   Engine* e = currentEngine();
   if (!e || !e->insteadOfJump(context, label)) __real_tcg_gen_brcondi_i32_x86_64(context, condition, a, b, label);
+}
+
+void __wrap_tcg_gen_lookup_and_goto_ptr_x86_64(char* context) {
+  Engine* e = currentEngine();
+  if (!e || !e->insteadOfLookUp(context)) __real_tcg_gen_lookup_and_goto_ptr_x86_64(context);
+}
+
+// Every translation that goes leaves this table; and all of them at once.
+bool __wrap_qht_remove(void* table, const void* what, uint32_t hash) {
+  if (Engine* e = currentEngine()) e->forgetJumps();
+  return __real_qht_remove(table, what, hash);
+}
+bool __wrap_qht_reset_size(uc_engine* uc, void* table, size_t size) {
+  if (Engine* e = currentEngine()) e->forgetJumps();
+  return __real_qht_reset_size(uc, table, size);
 }
 
 uint64_t __wrap_cpu_get_tsc_x86_64(void* env) {

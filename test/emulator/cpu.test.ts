@@ -414,6 +414,15 @@ describe("the budget of basic blocks", () => {
       expect(g.cpu.budgetLeft).toBe(0);
     }
   });
+  test("counts the bytes of the blocks that ran, over any number of them", () => {
+    const g = guest(64, "1: inc rax; jmp 1b");
+    let bytes = 0;
+    for (const n of [1, 2047, 2048, 2049, 4096, 50_000]) {
+      runGuest(g, n);
+      expect(g.cpu.codeBytes - bytes).toBe(5 * n);
+      bytes = g.cpu.codeBytes;
+    }
+  });
   test("any split gives the same end and the same count", () => {
     const whole = inSlices(() => 1e9);
     for (const size of [1, 2, 3, 7, 50]) expect(inSlices(() => size)).toEqual(whole);

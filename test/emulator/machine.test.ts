@@ -210,6 +210,29 @@ describe("several spaces", () => {
     g.machine.activate(g.space);
     expect(run(8)).toBe(8);
   });
+  test.each(["mov byte ptr [r12], al", "rep stosb"])("a fork's loop that changes itself by %s", (store) => {
+    // The page is shared with the child until the store, in the block that runs.
+    const JIT = 0x5000000;
+    const g = guest(64, "jmp r13");
+    g.space.map(JIT, 0x1000, RWX);
+    const loop = `mov ebp, 3; 1: mov ebx, 1; mov eax, ebp; mov ecx, 1; mov rdi, r12; ${store}; dec ebp; jnz 1b; syscall`;
+    const code = assemble(64, loop, JIT);
+    g.space.memory.write(JIT, code);
+    g.cpu.setReg(Reg.r13, JIT);
+    g.cpu.setReg(Reg.r12, JIT + 6);
+    const start = g.cpu.saveContext();
+    expect(runGuest(g).what).toBe("syscall");
+    expect(g.cpu.regLow(Reg.rbx)).toBe(2);
+    g.space.memory.write(JIT, code);
+    const child = g.space.fork();
+    g.machine.activate(child);
+    for (let i = 0; i < 2; i++) {
+      g.cpu.restoreContext(start);
+      g.cpu.setReg(Reg.rip, CODE);
+      expect(runGuest({ ...g, space: child }).what).toBe("syscall");
+      expect(g.cpu.regLow(Reg.rbx)).toBe(2);
+    }
+  });
   test("the stack of a fork is copied by pushes", () => {
     const g = guest(64, "push rax; pop rcx; push rax; syscall");
     g.space.memory.setU64(STACK - 8, 1n);
