@@ -5,8 +5,10 @@ import { auditTable, formatAuditTable, perfettoTrace } from "../providers/audit.
 import { type Finding, formatFinding } from "../providers/findings.ts";
 import type { LedgerRecord } from "../providers/ledger.ts";
 import { readRecords, type Verification, verifyLedger } from "../providers/ledger-file.ts";
+import { hex } from "../providers/ledger-format.ts";
 import { suggestPolicy } from "../providers/policy-suggest.ts";
 import { endLines, type GuestReport, runToEnd } from "./guest-run.ts";
+import { MANY_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink, print, reason } from "./output.ts";
 import { endToJson } from "./run.ts";
@@ -23,8 +25,6 @@ export interface SuggestOptions extends GuestOptions {
   readonly output?: string;
 }
 
-/** The last records of a longer run are in its report. */
-const MANY_RECORDS = 100_000;
 const FOUND = 1;
 
 /** One run that was looked at. */
@@ -220,8 +220,4 @@ function named(guest: string | undefined): string {
   if (guest === undefined)
     throw new UserError("name a guest or a recording, or a ledger to read with --ledger FILE", 125);
   return guest;
-}
-
-function hex(value: bigint): string {
-  return `0x${value.toString(16)}`;
 }

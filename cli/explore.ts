@@ -2,6 +2,7 @@
 import { createHash, type Hash } from "node:crypto";
 import type { TraceConsumer, TraceEvent } from "../shims/linux/trace.ts";
 import { type GuestReport, runToEnd } from "./guest-run.ts";
+import { FEW_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink } from "./output.ts";
 import { endToJson, endToText } from "./run.ts";
@@ -63,7 +64,6 @@ class Failures implements TraceConsumer {
 const HEAD = 60;
 /** So many seeds of a group are named. */
 const NAMED = 5;
-const FEW_RECORDS = 64;
 
 /**
  * Runs the guest with `count` seeds, its output kept back and its input empty.

@@ -7,6 +7,7 @@ import type { Finding } from "../providers/findings.ts";
 import { HostPanic } from "../providers/lifecycle.ts";
 import { type Mutant, type MutationScore, mutants, mutationScore } from "../providers/mutants.ts";
 import { runToEnd } from "./guest-run.ts";
+import { FEW_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink, print, type Sink } from "./output.ts";
 import { endToJson, endToText } from "./run.ts";
@@ -47,7 +48,6 @@ interface Result {
   readonly how: string;
 }
 
-const FEW_RECORDS = 64;
 const PATIENCE = 20;
 const LEAST_SECONDS = 5;
 const BELOW = 1;

@@ -2,13 +2,9 @@
 import os from "node:os";
 import { recordToJson } from "../providers/ledger-format.ts";
 import { endLines, type GuestEnd, type GuestReport, runToEnd } from "./guest-run.ts";
+import { FEW_RECORDS, MANY_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink } from "./output.ts";
-
-/** So many records tell who set a thread's TLS last. */
-const FEW_RECORDS = 64;
-/** The last records of a longer run are in its report. */
-const MANY_RECORDS = 100_000;
 
 /** Runs a guest and says what there is to say at its end. */
 export async function runGuest(guest: string, args: readonly string[], options: GuestOptions): Promise<number> {

@@ -11,6 +11,7 @@ import { runCommands } from "../shims/optee/run-commands.ts";
 import { TeeWorld } from "../shims/optee/tee-world.ts";
 import { Around } from "./around.ts";
 import { hostEvents } from "./guest-run.ts";
+import { FEW_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink, print } from "./output.ts";
 import type { TaOptions } from "./ta-options.ts";
@@ -31,8 +32,6 @@ const LINUX_ONLY: Readonly<Record<string, string>> = {
   expression: "--expression",
   count: "--count",
 };
-/** So many records tell who set FS base last. */
-const FEW_RECORDS = 64;
 
 /** What `utee_get_time:error=…` may say. */
 export const TEE_ERRORS: CallErrors = {

@@ -4,6 +4,7 @@ import type { Family } from "../shims/linux/table.ts";
 import { CountTrace, JsonTrace, TextTrace } from "../shims/linux/trace-text.ts";
 import { TraceFilter, type Vocabulary } from "./filter.ts";
 import { endLines, type GuestReport, runToEnd } from "./guest-run.ts";
+import { FEW_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";
 import { openSink } from "./output.ts";
 import { endToJson } from "./run.ts";
@@ -13,9 +14,6 @@ export interface TraceOptions extends GuestOptions {
   readonly punchthrough?: boolean;
   readonly count?: boolean;
 }
-
-/** So many records tell who set a thread's TLS last; the trace has each one anyway. */
-const FEW_RECORDS = 64;
 
 /** Every family there is; the type keeps it complete. */
 const FAMILIES: Readonly<Record<Family, true>> = {

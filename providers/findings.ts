@@ -8,7 +8,7 @@ import {
 } from "../emulator/descriptors.ts";
 import { isCanonical } from "./host.ts";
 import type { LedgerRecord } from "./ledger.ts";
-import { addressOf } from "./ledger-format.ts";
+import { addressOf, hex } from "./ledger-format.ts";
 import type { PlatformCpu } from "./platform.ts";
 import type { PolicyWorld } from "./policy-file.ts";
 import type { Outcome } from "./requests.ts";
@@ -367,10 +367,6 @@ function unknown(expected: bigint): Known {
 /** Loading a descriptor sets its accessed bit. */
 function unaccessed(raw: bigint): bigint {
   return raw & ~(1n << 40n);
-}
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
 }
 
 /** `thread 1000: token-reused: a token was executed twice: SetFsBase, by thread 1000 (ledger entry 3)`. */

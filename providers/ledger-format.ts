@@ -133,6 +133,6 @@ export function addressOf(request: Request): bigint | undefined {
   }
 }
 
-function hex(value: number | bigint): string {
+export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }

@@ -1,6 +1,7 @@
 /** `shimbed bisect`: the fewest faults, or the smallest seed, that make a run end otherwise. */
 import { parseInjectRule } from "../../providers/inject-rule.ts";
 import { type GuestReport, runToEnd } from "../guest-run.ts";
+import { FEW_RECORDS } from "../kept-records.ts";
 import type { GuestOptions } from "../options.ts";
 import { print } from "../output.ts";
 import { testError } from "./execute.ts";
@@ -12,7 +13,6 @@ export interface BisectOptions extends GuestOptions {
 }
 
 const SECONDS = 60;
-const FEW_RECORDS = 64;
 const FOUND_STATUS = 1;
 
 /** What of a run counts. */

@@ -3,6 +3,7 @@ import { fromDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
 import type { FindingKind } from "../../providers/findings.ts";
 import { formatFinding } from "../../providers/findings.ts";
 import type { LedgerRecord } from "../../providers/ledger.ts";
+import { hex } from "../../providers/ledger-format.ts";
 import type { Request } from "../../providers/requests.ts";
 import { signalName } from "../../shims/linux/signals/numbers.ts";
 import type { CallEvent } from "../../shims/linux/trace.ts";
@@ -299,8 +300,4 @@ export function checkGolden(run: Observed, golden: string): Verdict {
     details: [`golden: ${show(wanted[at])}`, `now:    ${show(lines[at])}`],
     focus: run.lines[at]?.event ?? run.events.length - 1,
   };
-}
-
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
 }

@@ -1,6 +1,7 @@
 /** `shimbed diff`. */
 import path from "node:path";
 import { runToEnd } from "../guest-run.ts";
+import { FEW_RECORDS } from "../kept-records.ts";
 import { locateGuest } from "../locate.ts";
 import { type GuestOptions, guestEnvironment } from "../options.ts";
 import { print } from "../output.ts";
@@ -21,7 +22,6 @@ export interface DiffOptions extends GuestOptions {
 
 const SECONDS = 60;
 const DIFFERENT_STATUS = 1;
-const FEW_RECORDS = 64;
 
 /** Compares two recordings, or two runs of a guest. @returns 0 when they are alike, 1 when not */
 export async function diff(first: string, rest: readonly string[], options: DiffOptions): Promise<number> {

@@ -8,6 +8,7 @@ import { Signals } from "../../shims/linux/signals/port.ts";
 import type { Task } from "../../shims/linux/task.ts";
 import type { TraceEvent } from "../../shims/linux/trace.ts";
 import { FaultReports } from "../fault-reports.ts";
+import { FEW_RECORDS } from "../kept-records.ts";
 import { Session } from "../session.ts";
 import { Collector } from "./collector.ts";
 import { HOST_MEMORY, type RunSpec, TIMEOUT_SECONDS, testError, USER } from "./execute.ts";
@@ -33,9 +34,6 @@ const ALLOWED: ReadonlySet<string> = new Set([
   "exit",
   "exit_group",
 ]);
-
-/** So many tell in a fault's report who set TLS last. */
-const FEW_RECORDS = 64;
 
 /** Thrown through the run loop, to leave it. Made of `UserError`, which handlers let pass. */
 class Stopped extends UserError {

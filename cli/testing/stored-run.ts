@@ -6,15 +6,13 @@ import path from "node:path";
 import { processors } from "../../emulator/machine.ts";
 import { parseHostEventMode } from "../../providers/host-events.ts";
 import { type GuestReport, type GuestRun, runToEnd } from "../guest-run.ts";
+import { FEW_RECORDS } from "../kept-records.ts";
 import type { EnvironmentChange, GuestOptions } from "../options.ts";
 import { writeAll } from "../output.ts";
 import { testError } from "./execute.ts";
 import { type KeptFile, restoreFiles } from "./file-store.ts";
 import type { RecordedRun } from "./recording-file.ts";
 import { type Step, StepTrace } from "./steps.ts";
-
-/** The steps hold the tokens. */
-const FEW_RECORDS = 64;
 
 /** What a guest prints: passed on or not, and told by its digest. */
 export class Prints {
