@@ -73,7 +73,7 @@ function setBase(cpu: PlatformCpu, segment: "fs" | "gs", address: bigint, keepsS
 }
 
 /** tls_desc_okay: a present 32-bit data segment, or no segment at all. */
-function isTlsDescriptor(desc: UserDesc): boolean {
+export function isTlsDescriptor(desc: UserDesc): boolean {
   if (isEmpty(desc) || isZero(desc)) return true;
   return desc.seg_32bit && desc.contents <= 1 && !desc.seg_not_present;
 }

@@ -7,8 +7,6 @@ import { GuestView, type PlatformCpu, type SegmentHome } from "./platform.ts";
 import type { PunchthroughProvider, PunchthroughToken } from "./punchthrough.ts";
 import type { Asker, Request, Result } from "./requests.ts";
 
-/** A canonical violation; Windows reports it as an access violation too. */
-
 /**
  * LiteBox in a Windows process. GS base is the thread's environment block (TEB), so the guest cannot use GS; FS is free. The
  * guest's FS base is in the CPU and in a variable (`THREAD_FS_BASE`), which only requests change: what a guest writes with
@@ -110,6 +108,7 @@ export class WindowsUserland implements PunchthroughProvider, Lifecycle {
 
   retries(id: number, vector: number): boolean {
     const thread = this.#thread(id);
+    // Windows reports an address that is not canonical as an access violation too.
     const violation = vector === Vector.PF || vector === Vector.GP;
     return violation && thread.faultBase === 0n && thread.stored !== 0n;
   }

@@ -90,6 +90,14 @@ export class HostClock implements Clock {
   jump(): void {}
 }
 
+/** The coarse clocks, and the processor time that limits count, move once a tick (CONFIG_HZ=250), ns. */
+export const TICK_NS = 4_000_000;
+/** Low bits of a negative clock id: which CPU clock, and whether of a thread (linux/posix-timers.h). */
+export const CPUCLOCK_WHICH = 3;
+export const CPUCLOCK_PER_THREAD = 4;
+/** A time is a moment, no span. */
+export const TIMER_ABSTIME = 1;
+
 export interface Instant {
   sec: number;
   nsec: number;

@@ -16,3 +16,6 @@ export const Errno = {
 export function isError(result: number): boolean {
   return result < 0 && result >= -4095;
 }
+
+/** Results from -MAX_ERRNO to -1 are errors (include/linux/err.h). */
+export const MAX_ERRNO = 4095;

@@ -13,6 +13,8 @@ export const FUTEX_OWNER_DIED = 0x4000_0000;
 export const FUTEX_TID_MASK = 0x3fff_ffff;
 
 /** One task's wait on one word. */
+export const FUTEX_BITSET_MATCH_ANY = 0xffff_ffff;
+
 export class FutexWaiter {
   readonly task: Task;
   readonly bitset: number;
@@ -128,7 +130,7 @@ export class FutexQueue {
    * Wakes up to `count` waiters whose bitset meets `bitset`.
    * @returns how many, or undefined at one that FUTEX_WAKE may not wake: it waits to own a futex (EINVAL)
    */
-  wake(count: number, bitset: number = 0xffff_ffff): number | undefined {
+  wake(count: number, bitset: number = FUTEX_BITSET_MATCH_ANY): number | undefined {
     let woken = 0;
     if (this.pi !== undefined) return undefined;
     for (let index = 0; index < this.waiters.length && woken < count; ) {

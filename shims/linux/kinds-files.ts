@@ -1,5 +1,6 @@
 /** Flags, enums and structs of the file calls, with the kernel's names (uapi/linux/{fcntl,stat,fs,falloc,memfd,openat2}.h). */
 import { choice, flags, flagText, type Kind, octal, scalar } from "./kinds.ts";
+import { O_CREAT, O_TMPFILE_BIT, S_IFMT } from "./vfs/flags.ts";
 
 const OpenFlags: readonly (readonly [string, number])[] = [
   ["O_CREAT", 0o100],
@@ -30,15 +31,12 @@ function openFlagsText(value: number): string {
 }
 
 export const openFlags: Kind = scalar("uint", openFlagsText);
-const O_CREAT = 0o100;
-const O_TMPFILE_BIT = 0o20000000;
 /** Mode of a new file, behind the flags: counts, and prints, only with O_CREAT or O_TMPFILE. */
 export const openMode: Kind = scalar("uint", (value, at) => {
   const flags = at.args[at.args.length - 2] ?? 0;
   return (flags & (O_CREAT | O_TMPFILE_BIT)) === 0 ? "" : octal.print(value, at);
 });
 
-const S_IFMT = 0o170000;
 const fileTypes: ReadonlyMap<number, string> = new Map([
   [0o010000, "S_IFIFO"],
   [0o020000, "S_IFCHR"],

@@ -20,8 +20,8 @@ import { pathOf } from "./vfs/walk.ts";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
-/** MAX_ARG_STRLEN: one argument, NUL included. */
-const MAX_STRING = 32 * PAGE;
+/** One argument, NUL included. */
+export const MAX_ARG_STRLEN = 32 * PAGE;
 const ARG_MAX = 128 * 1024;
 /** Arguments may take a quarter of the stack's limit, but no more than this (_STK_LIM / 4 * 3). */
 const ARGS_HIGH = 6 * MIB;
@@ -109,9 +109,9 @@ function checkArguments(
   const pointers = (Math.max(argv.length, 1) + envp.length) * word;
   const strings = stringBytes(argv) + stringBytes(envp) + execfn.length + 1;
   for (const string of argv)
-    if (string.length >= MAX_STRING) fail(Errno.E2BIG, `an argument of ${string.length} bytes`);
+    if (string.length >= MAX_ARG_STRLEN) fail(Errno.E2BIG, `an argument of ${string.length} bytes`);
   for (const string of envp)
-    if (string.length >= MAX_STRING) fail(Errno.E2BIG, `an environment string of ${string.length} bytes`);
+    if (string.length >= MAX_ARG_STRLEN) fail(Errno.E2BIG, `an environment string of ${string.length} bytes`);
   if (pointers + strings > limit) {
     fail(
       Errno.E2BIG,

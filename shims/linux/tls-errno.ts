@@ -1,10 +1,8 @@
 /** What a guest sees of TLS requests that are refused. */
 import type { Outcome } from "../../providers/requests.ts";
+import { x86_64 } from "./abi.ts";
 import { Errno } from "./errno.ts";
 import type { Task } from "./task.ts";
-
-/** TASK_SIZE_MAX of x86-64 with four-level page tables: bases must lie below. */
-const TASK_SIZE_MAX = 0x7fff_ffff_f000;
 
 /**
  * What the guest sees of a request that was not carried out: the one table of it. A denial is EPERM, as a security module's;
@@ -25,6 +23,6 @@ export function tlsErrno(task: Task, outcome: Exclude<Outcome, { kind: "ok" }>):
 
 /** EPERM for a base outside user space, before any token is asked for. LiteBox does not look at the address at all. */
 export function unlessTlsBase(task: Task, segment: "FS" | "GS", value: number): number {
-  if (value < TASK_SIZE_MAX || task.kernel.gate.asLitebox) return 0;
+  if (value < x86_64.userEnd || task.kernel.gate.asLitebox) return 0;
   return task.fail(Errno.EPERM, `${segment} base lies outside user space`);
 }

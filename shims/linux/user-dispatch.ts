@@ -1,7 +1,7 @@
 /** Syscall User Dispatch: calls from outside a range of code become SIGSYS (Documentation/admin-guide/syscall-user-dispatch.rst). */
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
-import { i386 } from "./abi.ts";
+import { i386, x86_64 } from "./abi.ts";
 import { auditArch } from "./audit-arch.ts";
 import { Errno } from "./errno.ts";
 import { Work } from "./ptrace/numbers.ts";
@@ -15,7 +15,6 @@ const Mode = { off: 0, exclusive: 1, inclusive: 2 } as const;
 /** SYSCALL_DISPATCH_FILTER_*. */
 const Filter = { allow: 0, block: 1 } as const;
 const WORD_END = 2 ** 64;
-const USER_END = 0x7fff_ffff_f000;
 /** Bytes of the vDSO's __kernel_sigreturn and __kernel_rt_sigreturn up to behind their `int 0x80`. */
 const SIGRETURN_BYTES = 8;
 const RT_SIGRETURN_BYTES = 7;
@@ -47,7 +46,7 @@ export function setUserDispatch(task: Task, mode: number, offset: number, length
       return task.fail(Errno.EINVAL, "no such mode");
   }
   // The check is the same for programs of 32 bits.
-  if (selector > USER_END) return task.fail(Errno.EFAULT, "the selector lies outside user space");
+  if (selector > x86_64.userEnd) return task.fail(Errno.EFAULT, "the selector lies outside user space");
   task.userDispatch = { start: offset, end, inclusive: mode === Mode.inclusive, selector };
   task.work |= Work.dispatch;
   return 0;

@@ -1,12 +1,18 @@
 /** Priority-inheriting futexes: FUTEX_LOCK_PI and its kin, and moving to one (kernel/futex/pi.c, requeue.c). */
 import { Errno } from "../errno.ts";
-import { FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS, type FutexQueue, FutexWaiter, PiFutex } from "../futex.ts";
+import {
+  FUTEX_BITSET_MATCH_ANY,
+  FUTEX_OWNER_DIED,
+  FUTEX_TID_MASK,
+  FUTEX_WAITERS,
+  type FutexQueue,
+  FutexWaiter,
+  PiFutex,
+} from "../futex.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait } from "../wait.ts";
 import { checkAddress, type Word } from "./futex-address.ts";
-
-const ANY = 0xffff_ffff;
 
 /** Whether `taker` owns the word now, would have to wait for an owner, or an errno. */
 type Attempt = "owned" | PiFutex | { readonly errno: number; readonly why: string };
@@ -53,7 +59,7 @@ export function lockPi(task: Task, word: Word, deadline: number | undefined, isT
   const pi = attempt;
   if (isTry) return task.fail(Errno.EAGAIN, `thread ${pi.owner.tid} owns the futex`);
   if (pi.wouldDeadlock(task)) return task.fail(Errno.EDEADLK, "its owner waits for a futex of the caller");
-  const waiter = new FutexWaiter(task, pi.queue, ANY);
+  const waiter = new FutexWaiter(task, pi.queue, FUTEX_BITSET_MATCH_ANY);
   pi.add(waiter);
   waiter.wait = new Wait({
     queues: [],
@@ -94,7 +100,7 @@ export function waitRequeuePi(task: Task, from: Word, value: number, to: Word, d
   if (memory.u32(from.at) !== value) return task.fail(Errno.EAGAIN, "the futex has another value");
   const source = kernel.futexes.obtain(process.mm, from.at, from.isPrivate);
   const target = kernel.futexes.obtain(process.mm, to.at, to.isPrivate);
-  const waiter = new FutexWaiter(task, source, ANY, target);
+  const waiter = new FutexWaiter(task, source, FUTEX_BITSET_MATCH_ANY, target);
   target.expected++;
   source.add(waiter);
   waiter.wait = new Wait({

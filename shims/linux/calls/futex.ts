@@ -1,7 +1,7 @@
 /** futex(2): waiting, waking, moving. Errnos and their order follow kernel/futex/. Priority inheritance: futex-pi.ts. */
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { type FutexQueue, FutexWaiter } from "../futex.ts";
+import { FUTEX_BITSET_MATCH_ANY, type FutexQueue, FutexWaiter } from "../futex.ts";
 import { int, pointer } from "../kinds.ts";
 import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp, futexOp } from "../kinds-flags.ts";
 import { timespec, timespec64 } from "../structs.ts";
@@ -13,7 +13,6 @@ import { checkAddress, type Word } from "./futex-address.ts";
 import { futexAddress, futexValue, futexValue3, timeOrCount } from "./futex-kinds.ts";
 import { cmpRequeuePi, lockPi, unlockPi, waitRequeuePi } from "./futex-pi.ts";
 
-const ANY = 0xffff_ffff;
 /** Operations whose fourth argument is a time. */
 const TIMED: ReadonlySet<number> = new Set([
   FutexOp.FUTEX_WAIT,
@@ -180,12 +179,12 @@ function futex(layout: TimeLayout) {
     const second = { at: at2, isPrivate };
     switch (command) {
       case FutexOp.FUTEX_WAIT:
-        return wait(task, { at, isPrivate, value, bitset: ANY, deadline });
+        return wait(task, { at, isPrivate, value, bitset: FUTEX_BITSET_MATCH_ANY, deadline });
       case FutexOp.FUTEX_WAIT_BITSET:
         return wait(task, { at, isPrivate, value, bitset: value3, deadline });
       case FutexOp.FUTEX_WAKE:
       case FutexOp.FUTEX_WAKE_BITSET: {
-        const bitset = command === FutexOp.FUTEX_WAKE ? ANY : value3;
+        const bitset = command === FutexOp.FUTEX_WAKE ? FUTEX_BITSET_MATCH_ANY : value3;
         if (bitset === 0) return task.fail(Errno.EINVAL, "an empty bitset");
         const refused = checkAddress(task, word);
         return refused !== 0 ? refused : wake(task, word, value | 0, bitset);

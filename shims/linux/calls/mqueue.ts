@@ -7,7 +7,7 @@ import { openFlags } from "../kinds-files.ts";
 import { bufferIn, bufferOut, path } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
 import { NetlinkSocket } from "../net/netlink.ts";
-import { NSIG } from "../signals/numbers.ts";
+import { Notify, NSIG } from "../signals/numbers.ts";
 import { array, long, struct, structIn, structOut, timespec, timespec64, u32, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -23,9 +23,6 @@ const HARD_MESSAGES = 65_536;
 const HARD_SIZE = 16 * 2 ** 20;
 /** sizeof(struct msg_msg) and of the tree's node, for RLIMIT_MSGQUEUE. */
 const MESSAGE_OVERHEAD = 48;
-const SIGEV_SIGNAL = 0;
-const SIGEV_NONE = 1;
-const SIGEV_THREAD = 2;
 const COOKIE_BYTES = 32;
 
 const mqAttr = struct(
@@ -171,12 +168,12 @@ function readRegistration(task: Task, at: number): Registration {
   const signal = memory.i32(at + abi.word);
   const notify = memory.i32(at + abi.word + 4);
   switch (notify) {
-    case SIGEV_NONE:
+    case Notify.SIGEV_NONE:
       return { process, kind: "none", signal, value };
-    case SIGEV_SIGNAL:
+    case Notify.SIGEV_SIGNAL:
       if (signal < 0 || signal > NSIG) fail(Errno.EINVAL, "no such signal");
       return { process, kind: "signal", signal, value };
-    case SIGEV_THREAD: {
+    case Notify.SIGEV_THREAD: {
       const cookie = memory.bytes(Number(value), COOKIE_BYTES).slice();
       const socket = openFileOf(task, signal);
       if (!(socket instanceof NetlinkSocket)) return fail(Errno.EINVAL, "no netlink socket");

@@ -19,6 +19,7 @@ import { OwnTerminal } from "../vfs/devices.ts";
 import { fail } from "../vfs/error.ts";
 import {
   AT_FDCWD,
+  F_SEAL_EXEC,
   O_ACCMODE,
   O_CLOEXEC,
   O_CREAT,
@@ -197,7 +198,6 @@ const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_NOEXEC_SEAL = 8;
 const MFD_EXEC = 16;
-const F_SEAL_EXEC = 32;
 /** "memfd:" counts towards NAME_MAX. */
 const MEMFD_NAME_MAX = 249;
 

@@ -14,9 +14,9 @@ import { demandDescriptors, install } from "../vfs/call-context.ts";
 import { O_NONBLOCK } from "../vfs/flags.ts";
 import { PathOpen } from "../vfs/open-file.ts";
 import { ProcessDirectory } from "../vfs/proc.ts";
+import { UIO_MAXIOV } from "../vfs/transfer.ts";
 
 const PIDFD_THREAD = 0x80;
-const UIO_MAXIOV = 1024;
 const CHUNK = 65536;
 /** Which of the process, its group, or one thread a signal is for; at most one. */
 const SignalScope = {

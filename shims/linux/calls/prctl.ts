@@ -3,6 +3,7 @@ import { Errno } from "../errno.ts";
 import { type Kind, word } from "../kinds.ts";
 import { Prctl, prctlOption } from "../kinds-flags.ts";
 import { quoteBytes } from "../kinds-memory.ts";
+import { NSIG } from "../signals/numbers.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { setUserDispatch } from "../user-dispatch.ts";
@@ -10,7 +11,6 @@ import { controlCapabilities } from "./capabilities.ts";
 import { getSeccompMode, setSeccompMode } from "./seccomp.ts";
 
 const COMM_BYTES = 16;
-const NSIG = 64;
 const PR_TSC_ENABLE = 1;
 
 function setName(task: Task, from: number): number {

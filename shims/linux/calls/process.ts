@@ -7,6 +7,7 @@ import { dirfd, int, type Kind, pid, uintHex } from "../kinds.ts";
 import { resource } from "../kinds-flags.ts";
 import { environment, path, stringList } from "../kinds-memory.ts";
 import { type Limit, Resource } from "../limits.ts";
+import { MAX_ARG_STRLEN } from "../loader.ts";
 import { type Field, shownAs, struct, structIn, structOut, u64, ulong } from "../structs.ts";
 import { type Result, type Row, row, settled } from "../table.ts";
 import type { Process, Task } from "../task.ts";
@@ -14,7 +15,6 @@ import { pathArgument } from "../vfs/call-context.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW } from "../vfs/flags.ts";
 
 const MAX_POINTERS = 2 ** 24;
-const MAX_STRING = 32 * 4096;
 
 /** The strings of argv or envp; a null array counts as an empty one, as in Linux. */
 function stringsAt(task: Task, list: number): Uint8Array[] | number {
@@ -24,8 +24,8 @@ function stringsAt(task: Task, list: number): Uint8Array[] | number {
   for (let index = 0; index < MAX_POINTERS; index++) {
     const at = ulong.read(memory, list + index * abi.word, abi);
     if (at === 0) return strings;
-    const text = memory.cstring(at, MAX_STRING);
-    if (text === undefined) return task.fail(Errno.E2BIG, `a string of ${MAX_STRING} bytes or more`);
+    const text = memory.cstring(at, MAX_ARG_STRLEN);
+    if (text === undefined) return task.fail(Errno.E2BIG, `a string of ${MAX_ARG_STRLEN} bytes or more`);
     strings.push(Buffer.from(text, "latin1"));
   }
   return task.fail(Errno.E2BIG, "too many strings");

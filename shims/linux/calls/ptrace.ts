@@ -1,5 +1,4 @@
 /** ptrace(2). */
-
 import { readUserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
 import { Cap } from "../capabilities.ts";
@@ -20,6 +19,7 @@ import { NSIG, Signal } from "../signals/numbers.ts";
 import { wideCodeSelector } from "../signals/segments.ts";
 import { sendToProcess, setBlocked } from "../signals/send.ts";
 import { SIGINFO_BYTES, SigInfo } from "../signals/siginfo.ts";
+import { SIGSET_BYTES } from "../signals/signal-set.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { tlsErrno } from "../tls-errno.ts";
@@ -35,7 +35,6 @@ interface Request {
   readonly exact: bigint;
 }
 
-const SIGSET_BYTES = 8;
 const RSEQ_CONFIGURATION_BYTES = 24;
 const PEEKSIGINFO_SHARED = 1;
 /** struct seccomp_metadata: the number of a filter, and its flags. */

@@ -5,7 +5,7 @@ import { infoOut, oldSet, readSet, setIn, signal } from "../signals/kinds.ts";
 import { Signal } from "../signals/numbers.ts";
 import { recalculate, setBlocked } from "../signals/send.ts";
 import { SignalFile } from "../signals/signal-file.ts";
-import { SignalSet } from "../signals/signal-set.ts";
+import { SIGSET_BYTES, SignalSet } from "../signals/signal-set.ts";
 import { takeSignal } from "../signals/take.ts";
 import { structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
@@ -14,8 +14,6 @@ import { readTime, type TimeLayout, toNs } from "../timespec.ts";
 import { demandDescriptors, install, openFileOf } from "../vfs/call-context.ts";
 import { O_CLOEXEC, O_NONBLOCK } from "../vfs/flags.ts";
 import { Wait } from "../wait.ts";
-
-const SET_BYTES = 8;
 
 const noHandler = (): number => -Errno.ERESTARTNOHAND;
 
@@ -31,7 +29,7 @@ function suspend(task: Task, mask: SignalSet): Result {
 }
 
 function rtSigsuspend(task: Task, mask: number, bytes: number): Result {
-  if (bytes !== SET_BYTES) return task.fail(Errno.EINVAL, `a signal set has ${SET_BYTES} bytes`);
+  if (bytes !== SIGSET_BYTES) return task.fail(Errno.EINVAL, `a signal set has ${SIGSET_BYTES} bytes`);
   return suspend(task, readSet(task.memory, mask));
 }
 
@@ -41,7 +39,7 @@ function sigsuspend(task: Task, _1: number, _2: number, mask: number): Result {
 
 function sigtimedwait(layout: TimeLayout) {
   return (task: Task, set: number, info: number, time: number, bytes: number): Result => {
-    if (bytes !== SET_BYTES) return task.fail(Errno.EINVAL, `a signal set has ${SET_BYTES} bytes`);
+    if (bytes !== SIGSET_BYTES) return task.fail(Errno.EINVAL, `a signal set has ${SIGSET_BYTES} bytes`);
     const { memory, abi, signals, kernel } = task;
     const wanted = readSet(memory, set);
     wanted.delete(Signal.SIGKILL);
@@ -84,7 +82,7 @@ function sigtimedwait(layout: TimeLayout) {
 }
 
 function signalfd4(task: Task, descriptor: number, set: number, bytes: number, given: number): number {
-  if (bytes !== SET_BYTES || (given & ~(O_CLOEXEC | O_NONBLOCK)) !== 0) {
+  if (bytes !== SIGSET_BYTES || (given & ~(O_CLOEXEC | O_NONBLOCK)) !== 0) {
     return task.fail(Errno.EINVAL, "a set of 8 bytes, and SFD_CLOEXEC or SFD_NONBLOCK");
   }
   const mask = readSet(task.memory, set);

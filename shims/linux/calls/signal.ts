@@ -1,5 +1,4 @@
 /** Handlers, masks and stacks of signals, and the way back from a handler. */
-
 import { Reg } from "../../../emulator/cpu.ts";
 import { x86_64 } from "../abi.ts";
 import { Errno } from "../errno.ts";
@@ -34,20 +33,19 @@ import { refuseReturn } from "../signals/ldt.ts";
 import { NSIG, SA_KEPT, SaFlag, SiCode, Signal } from "../signals/numbers.ts";
 import { flushIgnored, forceSignal, setBlocked } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
-import { SignalSet } from "../signals/signal-set.ts";
+import { SIGSET_BYTES, SignalSet } from "../signals/signal-set.ts";
 import { setAltStack } from "../signals/stack.ts";
 import { type Action, SS_AUTODISARM } from "../signals/state.ts";
 import { pendingFor } from "../signals/take.ts";
 import { type Result, type Row, row, settled } from "../table.ts";
 import type { Task } from "../task.ts";
 
-const SET_BYTES = 8;
 const SIG_BLOCK = 0;
 const SIG_UNBLOCK = 1;
 const SIG_SETMASK = 2;
 
 function badSetSize(task: Task, bytes: number): number {
-  return task.fail(Errno.EINVAL, `a signal set has ${SET_BYTES} bytes, not ${bytes}`);
+  return task.fail(Errno.EINVAL, `a signal set has ${SIGSET_BYTES} bytes, not ${bytes}`);
 }
 
 /** do_sigaction; undefined for success. */
@@ -67,7 +65,7 @@ function changeAction(task: Task, number: number, action: Action | undefined): n
 }
 
 function rtSigaction(task: Task, number: number, to: number, from: number, bytes: number): number {
-  if (bytes !== SET_BYTES) return badSetSize(task, bytes);
+  if (bytes !== SIGSET_BYTES) return badSetSize(task, bytes);
   const { memory, abi, process } = task;
   const action = to === 0 ? undefined : readAction(memory, to, abi);
   const old = process.signals.hand.get(number);
@@ -105,7 +103,7 @@ function changeMask(task: Task, how: number, set: SignalSet): number {
 }
 
 function rtSigprocmask(task: Task, how: number, to: number, from: number, bytes: number): number {
-  if (bytes !== SET_BYTES) return badSetSize(task, bytes);
+  if (bytes !== SIGSET_BYTES) return badSetSize(task, bytes);
   const { memory, signals } = task;
   const old = signals.blocked;
   if (to !== 0) {
@@ -141,9 +139,9 @@ function ssetmask(task: Task, mask: number): number {
 }
 
 function rtSigpending(task: Task, to: number, bytes: number): number {
-  if (bytes > SET_BYTES) return badSetSize(task, bytes);
+  if (bytes > SIGSET_BYTES) return badSetSize(task, bytes);
   const set = pendingFor(task).intersection(task.signals.blocked);
-  const image = new Uint8Array(SET_BYTES);
+  const image = new Uint8Array(SIGSET_BYTES);
   const view = new DataView(image.buffer);
   view.setInt32(0, set.lo, true);
   view.setInt32(4, set.hi, true);

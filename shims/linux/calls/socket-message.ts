@@ -2,7 +2,14 @@
 import { Errno } from "../errno.ts";
 import { choice, fd, int, type Kind, pointer, size, uint } from "../kinds.ts";
 import { arrayText, bufferIn, fills, pointsTo } from "../kinds-memory.ts";
-import { MSG_CMSG_CLOEXEC, MSG_CMSG_COMPAT, MSG_DONTWAIT, MSG_TRUNC, MSG_WAITFORONE } from "../net/constants.ts";
+import {
+  AF_UNIX,
+  MSG_CMSG_CLOEXEC,
+  MSG_CMSG_COMPAT,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  MSG_WAITFORONE,
+} from "../net/constants.ts";
 import { addressIn, addressOut, lengthInOut, messageFlags, received } from "../net/kinds.ts";
 import { type MsgHdr, mmsghdr, msghdr, readControl, writeControl } from "../net/message.ts";
 import { type Incoming, type Socket, socketOf } from "../net/socket.ts";
@@ -14,7 +21,7 @@ import { readSpan, SECOND, type TimeLayout } from "../timespec.ts";
 import { fileCall } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import { Plain, type Span } from "../vfs/span.ts";
-import { MAX_COUNT, vectorOf } from "../vfs/transfer.ts";
+import { MAX_COUNT, UIO_MAXIOV, vectorOf } from "../vfs/transfer.ts";
 import { Wait } from "../wait.ts";
 import {
   accept,
@@ -33,8 +40,6 @@ import {
   writeAddress,
 } from "./socket.ts";
 
-const AF_UNIX = 1;
-const UIO_MAXIOV = 1024;
 const NONE = new Uint8Array([]);
 
 function span(task: Task, at: number, length: number): Span {

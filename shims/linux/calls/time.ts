@@ -1,5 +1,15 @@
 /** Clocks and sleeping, in the 32-bit and 64-bit forms of each ABI (kernel/time/). */
-import { type Instant, MEASURES_FROM, monotonicOf, realtimeAt, toInstant } from "../clock.ts";
+import {
+  CPUCLOCK_PER_THREAD,
+  CPUCLOCK_WHICH,
+  type Instant,
+  MEASURES_FROM,
+  monotonicOf,
+  realtimeAt,
+  TICK_NS,
+  TIMER_ABSTIME,
+  toInstant,
+} from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { long, pointer } from "../kinds.ts";
 import { ClockId, clockId, rusageWho, timerFlags } from "../kinds-flags.ts";
@@ -10,14 +20,8 @@ import { readTime, SECOND, type TimeLayout, toNs } from "../timespec.ts";
 import { Wait } from "../wait.ts";
 import { rusageOut, writeRusage } from "./rusage.ts";
 
-/** The coarse clocks move once a tick (CONFIG_HZ=250). */
-const TICK_NS = 4_000_000;
 /** USER_HZ. */
 const CLOCK_TICK_NS = 10_000_000;
-const TIMER_ABSTIME = 1;
-/** Low bits of a negative clock id: which CPU clock, and whether of a thread (linux/posix-timers.h). */
-const CPUCLOCK_WHICH = 3;
-const CPUCLOCK_PER_THREAD = 4;
 /** CPUCLOCK_PROF, _VIRT and _SCHED; 3 would be a descriptor of a clock device. */
 const CPUCLOCK_SCHED = 2;
 

@@ -1,11 +1,11 @@
 /** alarm, setitimer, getitimer, and POSIX timers (kernel/time/itimer.c, posix-timers.c). */
-import { monotonicOf } from "../clock.ts";
+import { CPUCLOCK_PER_THREAD, CPUCLOCK_WHICH, monotonicOf, TIMER_ABSTIME } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { choice, int, type Kind, uint } from "../kinds.ts";
 import { ClockId, clockId, timerFlags } from "../kinds-flags.ts";
 import { pointsTo } from "../kinds-memory.ts";
 import { Resource } from "../limits.ts";
-import { NSIG, Signal, signalName } from "../signals/numbers.ts";
+import { Notify, NSIG, Signal, signalName } from "../signals/numbers.ts";
 import { type Notification, PosixTimer, type Setting, type TimeSource } from "../signals/timers.ts";
 import { i32, struct, structIn, structOut, timeval, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
@@ -71,11 +71,6 @@ function alarm(task: Task, seconds: number): number {
   return up ? old.tv_sec + 1 : old.tv_sec;
 }
 
-const SIGEV_SIGNAL = 0;
-const SIGEV_NONE = 1;
-const SIGEV_THREAD = 2;
-const SIGEV_THREAD_ID = 4;
-
 interface SigEvent {
   readonly value: bigint;
   readonly signal: number;
@@ -104,12 +99,12 @@ function notification(task: Task, event: SigEvent): Notification | undefined {
   const { value, signal } = event;
   const fits = signal >= 1 && signal <= NSIG;
   switch (event.notify) {
-    case SIGEV_NONE:
+    case Notify.SIGEV_NONE:
       return { kind: "none", signal, value, task: undefined };
-    case SIGEV_SIGNAL:
-    case SIGEV_THREAD:
+    case Notify.SIGEV_SIGNAL:
+    case Notify.SIGEV_THREAD:
       return fits ? { kind: "signal", signal, value, task: undefined } : undefined;
-    case SIGEV_THREAD_ID: {
+    case Notify.SIGEV_THREAD_ID: {
       const target = task.kernel.tasks.get(event.tid);
       if (!fits || target?.process !== task.process) return undefined;
       return { kind: "signal", signal, value, task: target };
@@ -118,9 +113,6 @@ function notification(task: Task, event: SigEvent): Notification | undefined {
       return undefined;
   }
 }
-
-const CPUCLOCK_PER_THREAD = 4;
-const CPUCLOCK_WHICH = 3;
 
 /** What a timer on a clock counts, or a negative errno. */
 function sourceOf(task: Task, clock: number): TimeSource | number {
@@ -186,7 +178,6 @@ function writeSetting(task: Task, layout: ItimerLayout, to: number, setting: Set
   layout.write(task.memory, to, value, task.abi);
 }
 
-const TIMER_ABSTIME = 1;
 const REALTIME: readonly number[] = [ClockId.CLOCK_REALTIME, ClockId.CLOCK_TAI];
 
 function timerSettime(layout: ItimerLayout) {

@@ -1,6 +1,6 @@
 /** Thread-local storage: arch_prctl, set_thread_area, modify_ldt, rseq, robust lists. All changes go through the gate. */
-
-import { isEmpty, isZero, readUserDesc, type UserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
+import { readUserDesc, type UserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
+import { isTlsDescriptor } from "../../../providers/linux-tls.ts";
 import { ldtEntries } from "../../../providers/state.ts";
 import { Errno } from "../errno.ts";
 import { int, type Kind, pid, pointer, scalar, size, uintHex, word } from "../kinds.ts";
@@ -105,11 +105,6 @@ function archPrctl(task: Task, code: number, argument: number): number {
   return task.fail(Errno.EINVAL, native ? "unknown code" : "unknown code, or one for 64-bit calls only");
 }
 
-/** tls_desc_okay. The provider decides; this only puts EINVAL before EFAULT. */
-function isTlsDescriptor(desc: UserDesc): boolean {
-  return isEmpty(desc) || isZero(desc) || (desc.seg_32bit && desc.contents <= 1 && !desc.seg_not_present);
-}
-
 /** set_thread_area(2) of i386 and of i386 calls on x86-64 (arch/x86/kernel/tls.c). */
 function setThreadArea(task: Task, pointerToDesc: number): number {
   const { memory } = task;
@@ -119,7 +114,8 @@ function setThreadArea(task: Task, pointerToDesc: number): number {
     if (short.setThreadArea(task.tid, task.callName)) return 0;
   }
   const desc = readUserDesc(memory, pointerToDesc);
-  // Linux tells the number of a free entry before it sets the entry: where it cannot, nothing has changed.
+  // Linux tells the number of a free entry before it sets the entry: where it cannot, nothing has changed. The provider decides;
+  // this only puts EINVAL before EFAULT.
   if (desc.entry_number === -1 && isTlsDescriptor(desc)) memory.setU32(pointerToDesc, desc.entry_number >>> 0);
   const outcome = task.punch({ kind: "SetThreadArea", desc });
   if (outcome.kind !== "ok") return tlsErrno(task, outcome);

@@ -73,3 +73,8 @@ export const BUFFER_DEFAULT = 212_992;
 export const BUFFER_MAX = 212_992;
 export const SOMAXCONN = 4096;
 export const MAX_DGRAM_QLEN = 10;
+
+/** States of TCP (net/tcp_states.h). */
+export const TcpState = { established: 1, connecting: 2, closed: 7, listening: 10 } as const;
+/** What a datagram takes of the sender's buffer beside its bytes. */
+export const DATAGRAM_OVERHEAD = 32;

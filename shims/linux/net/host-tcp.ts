@@ -17,6 +17,7 @@ import {
   SEND_SHUTDOWN,
   SHUTDOWN_MASK,
   SOL_SOCKET,
+  TcpState,
 } from "./constants.ts";
 import { type HostNetwork, hostAddress, hostEndpoint, networkErrno } from "./host.ts";
 import { InetSocket, type Ports } from "./inet.ts";
@@ -28,9 +29,7 @@ const TCP_NODELAY = 1;
 const BACKLOG = 511;
 const BUFFER = 1 << 20;
 
-type State = "closed" | "bound" | "listening" | "connecting" | "established";
-
-const STATE_NUMBERS = { established: 1, connecting: 2, closed: 7, bound: 7, listening: 10 } as const;
+type State = keyof typeof TcpState | "bound";
 
 export class HostTcpSocket extends InetSocket {
   readonly #host: HostNetwork;
@@ -55,7 +54,7 @@ export class HostTcpSocket extends InetSocket {
   }
 
   get stateNumber(): number {
-    return STATE_NUMBERS[this.#state];
+    return TcpState[this.#state === "bound" ? "closed" : this.#state];
   }
 
   override get waitingConnections(): number {

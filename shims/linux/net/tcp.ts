@@ -21,6 +21,7 @@ import {
   SIOCOUTQ,
   SOL_SOCKET,
   SOMAXCONN,
+  TcpState,
 } from "./constants.ts";
 import { destinationOf, InetSocket, type Ports, routeTo } from "./inet.ts";
 import { So } from "./options.ts";
@@ -33,8 +34,6 @@ const GROWN_SNDBUF = 2_626_560;
 const GROWN_WINDOW = 1_292_907;
 const TCP_INFO = 11;
 const TCP_INFO_BYTES = 232;
-/** Numbers of states in tcp_info (net/tcp_states.h). */
-const STATE_NUMBERS = { established: 1, connecting: 2, closed: 7, listening: 10 } as const;
 const [TCP_NODELAY, TCP_CORK] = [1, 3];
 /** What a segment on the loopback holds, and how long a part of one waits for more, ns. */
 const SEGMENT = 65_483;
@@ -44,7 +43,7 @@ const CONNECT_PATIENCE = 131e9;
 
 /** A TCP socket. There is no wire: both ends know each other, and what one sends is in the other's queue at once. */
 export class TcpSocket extends InetSocket {
-  #state: keyof typeof STATE_NUMBERS = "closed";
+  #state: keyof typeof TcpState = "closed";
   /** The kernel's other state, of the file: connect(2) must be called again to learn how a non-blocking one ended. */
   #phase: "unconnected" | "connecting" | "connected" = "unconnected";
   #peer: TcpSocket | undefined;
@@ -74,7 +73,7 @@ export class TcpSocket extends InetSocket {
   }
 
   get stateNumber(): number {
-    return STATE_NUMBERS[this.#state];
+    return TcpState[this.#state];
   }
 
   override get waitingConnections(): number {
@@ -452,7 +451,7 @@ export class TcpSocket extends InetSocket {
   override getOption(task: Task, level: number, name: number): Uint8Array | number | undefined {
     if (level !== IPPROTO_TCP || name !== TCP_INFO) return super.getOption(task, level, name);
     const info = new Uint8Array(TCP_INFO_BYTES);
-    info[0] = STATE_NUMBERS[this.#state];
+    info[0] = TcpState[this.#state];
     return info;
   }
 

@@ -5,6 +5,7 @@ import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "../vf
 import type { Wait } from "../wait.ts";
 import { datagramCost, streamCost, streamPiece } from "./accounting.ts";
 import {
+  DATAGRAM_OVERHEAD,
   MSG_EOR,
   MSG_OOB,
   MSG_PEEK,
@@ -21,7 +22,6 @@ import {
 import { type Incoming, type Outgoing, type SocketMaking, type Ucred, waiting } from "./socket.ts";
 import { UnixSocket } from "./unix.ts";
 
-const DATAGRAM_OVERHEAD = 32;
 const NO_CREDS: Ucred = { pid: 0, uid: 0xffff_ffff, gid: 0xffff_ffff };
 
 type State = "closed" | "listening" | "established";

@@ -6,6 +6,7 @@ import { datagramCost } from "./accounting.ts";
 import { familyOf } from "./address.ts";
 import {
   AF_UNSPEC,
+  DATAGRAM_OVERHEAD,
   MAX_DGRAM_QLEN,
   MSG_OOB,
   MSG_PEEK,
@@ -19,8 +20,6 @@ import {
 } from "./constants.ts";
 import type { Incoming, Outgoing, SocketMaking, Ucred } from "./socket.ts";
 import { UnixSocket } from "./unix.ts";
-
-const DATAGRAM_OVERHEAD = 32;
 
 /** AF_UNIX SOCK_DGRAM (net/unix/af_unix.c). */
 export class UnixDatagram extends UnixSocket {

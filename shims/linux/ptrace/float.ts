@@ -4,8 +4,6 @@ import type { Task } from "../task.ts";
 
 /** `struct user_i387_ia32_struct`: an FSAVE image. */
 export const FSAVE_BYTES = 108;
-export const FXSAVE_BYTES = 512;
-export const XSAVE_BYTES = 832;
 /** In an XSAVE image: where the kernel says which components there can be, and the header. */
 const XsaveAt = { xcr0: 464, header: 512, data: 576 } as const;
 const COMPONENTS = 7;

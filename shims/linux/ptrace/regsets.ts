@@ -1,18 +1,8 @@
 /** PTRACE_GETREGSET and PTRACE_SETREGSET: the sets a program of either word size has (regsets of arch/x86/kernel/ptrace.c). */
 import { gdtLayouts, readUserDesc, userDescOf, writeUserDesc } from "../../../emulator/descriptors.ts";
 import { Errno } from "../errno.ts";
-import { hasXsave } from "../signals/fpstate.ts";
-import {
-  FSAVE_BYTES,
-  FXSAVE_BYTES,
-  getFsave,
-  getFxsave,
-  getXsave,
-  putFsave,
-  putFxsave,
-  putXsave,
-  XSAVE_BYTES,
-} from "./float.ts";
+import { FXSAVE_BYTES, hasXsave, XSAVE_BYTES } from "../signals/fpstate.ts";
+import { FSAVE_BYTES, getFsave, getFxsave, getXsave, putFsave, putFxsave, putXsave } from "./float.ts";
 import { getNarrow, getWide, NARROW_REGISTERS, putNarrow, putWide, WIDE_REGISTERS } from "./registers.ts";
 import type { Tracee } from "./tracee.ts";
 

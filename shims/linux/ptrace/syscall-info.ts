@@ -1,6 +1,7 @@
 /** PTRACE_GET_SYSCALL_INFO (ptrace(2); uapi/linux/ptrace.h). */
 import { Reg } from "../../../emulator/cpu.ts";
 import { argumentsOf, auditArch } from "../audit-arch.ts";
+import { MAX_ERRNO } from "../errno.ts";
 import { Signal } from "../signals/numbers.ts";
 import { Event } from "./numbers.ts";
 import { SyscallMessage, type Tracee } from "./tracee.ts";
@@ -8,7 +9,6 @@ import { SyscallMessage, type Tracee } from "./tracee.ts";
 const Op = { none: 0, entry: 1, exit: 2, seccomp: 3 } as const;
 const At = { op: 0, arch: 4, ip: 8, sp: 16, body: 24 } as const;
 const ARGUMENTS = 6;
-const MAX_ERRNO = 4095n;
 /** How much of the struct each kind fills. */
 const SIZES = { none: 24, entry: 80, exit: 33, seccomp: 84 } as const;
 
@@ -32,7 +32,7 @@ export function syscallInfo(tracee: Tracee): Uint8Array {
   view.setBigUint64(At.sp, cpu.regBig(Reg.rsp), true);
   if (op === "exit") {
     const result = abi.word === 8 ? cpu.regBig(Reg.rax) : BigInt.asUintN(64, BigInt(cpu.regLow(Reg.rax) | 0));
-    const isError = result >= (1n << 64n) - MAX_ERRNO;
+    const isError = result >= (1n << 64n) - BigInt(MAX_ERRNO);
     view.setBigUint64(At.body, isError ? result : cpu.regBig(Reg.rax), true);
     view.setUint8(At.body + 8, isError ? 1 : 0);
   } else if (op !== "none") {

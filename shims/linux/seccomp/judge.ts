@@ -1,7 +1,7 @@
 /** What becomes of a call by the filters of its thread (__secure_computing and __seccomp_filter in kernel/seccomp.c). */
 import { Reg } from "../../../emulator/cpu.ts";
 import { argumentsOf, auditArch } from "../audit-arch.ts";
-import { Errno } from "../errno.ts";
+import { Errno, MAX_ERRNO } from "../errno.ts";
 import { exitProcess, exitTask } from "../exit.ts";
 import { Event } from "../ptrace/numbers.ts";
 import { stopForFilter } from "../ptrace/stops.ts";
@@ -25,7 +25,6 @@ export const Action = {
 } as const;
 const ACTION_FULL = 0xffff_0000;
 const DATA = 0xffff;
-const MAX_ERRNO = 4095;
 const SYS_SECCOMP = 1;
 /** read, write, exit, and the return from a handler. */
 const STRICT = { x86_64: [0, 1, 60, 15], i386: [3, 4, 1, 119] } as const;

@@ -8,7 +8,7 @@ import type { GuestMemory } from "../../../emulator/guest-memory.ts";
 import type { Machine } from "../../../emulator/machine.ts";
 import type { Task } from "../task.ts";
 
-const FXSAVE_BYTES = 512;
+export const FXSAVE_BYTES = 512;
 /** `struct _fpstate_32` up to its FXSAVE image. */
 const FSAVE_BYTES = 112;
 /** Says that an FXSAVE image follows (X86_FXSR_MAGIC). */
@@ -20,7 +20,7 @@ const MXCSR_AT = 24;
 const XMM_ST_AT = 32;
 const FSAVE_ST_AT = 28;
 
-const XSAVE_BYTES = 832;
+export const XSAVE_BYTES = 832;
 /** Offsets in an XSAVE image, and state components (SDM vol. 1, 13.4). */
 const XsaveAt = { bv: 512, compaction: 520, avx: 576 } as const;
 const State = { x87: 1, sse: 2, avx: 4, all: 7 } as const;

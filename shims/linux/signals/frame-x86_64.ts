@@ -50,14 +50,13 @@ const TWO_32 = 2 ** 32;
 
 /** Bits of RFLAGS that sigreturn takes from the frame (FIX_EFLAGS). */
 const FIX_EFLAGS = 0x50dd5;
-/** RF would only tell this CPU not to look at breakpoints, of which it has none. */
 
 function setWide(view: DataView, offset: number, value: number): void {
   view.setUint32(offset, value, true);
   view.setUint32(offset + 4, Math.floor(value / TWO_32), true);
 }
 
-/** RFLAGS after sigreturn. */
+/** RFLAGS after sigreturn. RF would only tell this CPU not to look at breakpoints, of which it has none. */
 export function restoredFlags(cpu: Cpu, saved: number): number {
   return (cpu.regLow(Reg.rflags) & ~FIX_EFLAGS) | (saved & FIX_EFLAGS & ~Flag.RF);
 }

@@ -119,3 +119,6 @@ export const SiCode = {
 
 /** Synchronous signals go before all others (SYNCHRONOUS_MASK of kernel/signal.c). */
 export const SYNCHRONOUS: readonly number[] = [4, 5, 7, 8, 11, 31];
+
+/** sigev_notify (asm-generic/siginfo.h). */
+export const Notify = { SIGEV_SIGNAL: 0, SIGEV_NONE: 1, SIGEV_THREAD: 2, SIGEV_THREAD_ID: 4 } as const;

@@ -67,7 +67,8 @@ function isIgnored(process: Process, task: Task | undefined, signal: number): bo
   return handler === SIG_IGN || (handler === SIG_DFL && defaultAction(signal) === "ignore");
 }
 
-function leader(process: Process): Task | undefined {
+/** Its first thread, or another where that has ended; undefined at its end. */
+export function leaderOf(process: Process): Task | undefined {
   for (const task of process.tasks) if (task.tid === process.pid) return task;
   for (const task of process.tasks) return task;
   return undefined;
@@ -183,7 +184,7 @@ function chooseTask(process: Process, target: Task | undefined, signal: number):
   let chosen: Task | undefined;
   if (target !== undefined) chosen = wants(target, signal) ? target : undefined;
   else {
-    const main = leader(process);
+    const main = leaderOf(process);
     if (main !== undefined && wants(main, signal)) chosen = main;
     else for (const task of process.tasks) if (chosen === undefined && wants(task, signal)) chosen = task;
   }
@@ -209,7 +210,7 @@ function send(process: Process, target: Task | undefined, info: SigInfo, timer: 
   const { signal } = info;
   if (process.ended || signal === 0) return 0;
   stopOrContinue(process, signal);
-  const receiver = target ?? leader(process);
+  const receiver = target ?? leaderOf(process);
   if (isIgnored(process, receiver, signal)) {
     timer?.flushed();
     if (receiver !== undefined) process.kernel.tracer?.ignored(receiver, signalText(info));

@@ -1,3 +1,6 @@
+/** sizeof(sigset_t), the only size that calls take. */
+export const SIGSET_BYTES = 8;
+
 /** A set of the 64 signals, bit 0 for signal 1, as two 32-bit halves: cheaper than a bigint on every call. */
 export class SignalSet {
   /** Signals 1 to 32, as a signed 32-bit integer. */

@@ -1,5 +1,6 @@
 /** Interval timers (setitimer) and POSIX timers (timer_create) over the run's clock. */
 import type { Clock } from "../clock.ts";
+import { TICK_NS } from "../clock.ts";
 import { Resource } from "../limits.ts";
 import type { Process, Task } from "../task.ts";
 import type { UserCounts } from "../user-counts.ts";
@@ -34,8 +35,6 @@ function sourceTime(armed: Pick<Armed, "process" | "source">, clock: Clock): num
   }
 }
 
-/** A tick (CONFIG_HZ=250). */
-const TICK_NS = 4_000_000;
 const ANY = Number.POSITIVE_INFINITY;
 
 /** All timers of a run that are running. */

@@ -4,6 +4,7 @@ import { O_RDONLY, O_WRONLY, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S
 import { type Entry, NodeInode } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
 import type { FileTable, Vfs } from "./vfs.ts";
+import { PIPEFS_MAGIC } from "./vfs.ts";
 
 export interface MemoryStreams {
   /** All that the guest can read from descriptor 0; the end follows. */
@@ -86,6 +87,3 @@ export function openMemoryStreams(
   for (const fd of [1, 2] as const)
     files.set(fd, new OutputStream(entry(), (bytes) => streams.output(fd, bytes)), false);
 }
-
-/** uapi/linux/magic.h. */
-const PIPEFS_MAGIC = 0x50495045;

@@ -1,5 +1,6 @@
 import { Errno } from "../errno.ts";
 import { procNet } from "../net/proc-net.ts";
+import { leaderOf } from "../signals/send.ts";
 import type { Kernel, Process, Task } from "../task.ts";
 import { VSYSCALL_LINE } from "../vsyscall.ts";
 import { fail } from "./error.ts";
@@ -14,7 +15,7 @@ import { Namespaces } from "./proc-namespaces.ts";
 import { limitsText, statmText, statText, statusText } from "./proc-status.ts";
 import { syscallText } from "./proc-syscall.ts";
 import { mapsText, mountInfoText, mountsText, rollupText, smapsText } from "./proc-text.ts";
-import { find, pathOf } from "./walk.ts";
+import { find, pathOf, superuser } from "./walk.ts";
 
 /** Of one user namespace: every id is itself. */
 const IDENTITY_MAP = "         0          0 4294967295\n";
@@ -44,7 +45,7 @@ export class ProcessDirectories {
   ofProcess(process: Process): ProcDirectory {
     let directory = this.#processes.get(process);
     if (!directory) {
-      const files = this.#files(process, () => leader(process));
+      const files = this.#files(process, () => leaderOf(process));
       files.set("task", this.#taskList(process));
       directory = new ProcessDirectory(this.#fs, contentsOf(files), process);
       this.#processes.set(process, directory);
@@ -98,7 +99,7 @@ export class ProcessDirectories {
     const argument = (from: number, to: number) => readMemory(process, from, to);
     const exe = (): Entry | undefined => {
       const { root } = this.#kernel.vfs;
-      return find({ root, cwd: root, creds: everybody }, root, process.exe, true);
+      return find({ root, cwd: root, creds: superuser }, root, process.exe, true);
     };
     return new Map<string, Inode>([
       ["auxv", living(text(() => process.mm.auxv, 0o400))],
@@ -238,17 +239,9 @@ const contentsOf = (files: ReadonlyMap<string, Inode>): ProcContents => ({
   names: () => [...files.keys()],
 });
 
-const everybody = { uid: 0, gid: 0, groups: [], superuser: true };
-
 /** A name that is a plain decimal number. */
 export function decimal(name: string): number | undefined {
   return /^(0|[1-9][0-9]{0,9})$/.test(name) ? Number(name) : undefined;
-}
-
-function leader(process: Process): Task | undefined {
-  for (const task of process.tasks) if (task.tid === process.pid) return task;
-  for (const task of process.tasks) return task;
-  return undefined;
 }
 
 function shownPath(process: Process, entry: Entry | undefined): string {

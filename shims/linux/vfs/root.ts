@@ -20,7 +20,7 @@ import { procRoot } from "./proc-kernel.ts";
 import { systemRoot } from "./system.ts";
 import { HostTerminal } from "./terminal.ts";
 import { type FileTable, TMPFS_MAGIC, Vfs, type VfsSources } from "./vfs.ts";
-import { walk } from "./walk.ts";
+import { superuser, walk } from "./walk.ts";
 
 /** `--bind HOST:GUEST[:rw]`. */
 export interface Bind {
@@ -67,8 +67,6 @@ export interface GuestRoot {
   attach(kernel: Kernel): void;
 }
 
-const everybody = { uid: 0, gid: 0, groups: [], superuser: true };
-
 /**
  * Builds the guest's tree. Without `root` it holds nothing of the host but the program, its interpreter and its libraries,
  * each under its own absolute path.
@@ -102,13 +100,13 @@ export function makeRoot(sources: VfsSources, options: RootOptions): GuestRoot {
 
 /** Where we were started, if the guest has it; else its root. */
 function startDirectory(vfs: Vfs): Entry {
-  const context = { root: vfs.root, cwd: vfs.root, creds: everybody };
+  const context = { root: vfs.root, cwd: vfs.root, creds: superuser };
   const { entry } = walkOrMiss(context, guestBytes(process.cwd()));
   return entry?.inode.isDirectory ? entry : vfs.root;
 }
 
 function walkOrMiss(
-  context: { root: Entry; cwd: Entry; creds: typeof everybody },
+  context: { root: Entry; cwd: Entry; creds: typeof superuser },
   name: string,
 ): { entry: Entry | undefined } {
   try {
@@ -142,7 +140,7 @@ function placeProgram(
     return { program: given.slice(hostRoot.length), closure: undefined };
   if (hostRoot !== undefined) {
     const { vfs } = builder;
-    const { entry } = walkOrMiss({ root: vfs.root, cwd: vfs.root, creds: everybody }, given);
+    const { entry } = walkOrMiss({ root: vfs.root, cwd: vfs.root, creds: superuser }, given);
     if (entry?.inode.kind === S_IFREG || !fs.existsSync(options.program)) return { program: given, closure: undefined };
   }
   const closure = libraryClosure(options.program, options.libraryPath);

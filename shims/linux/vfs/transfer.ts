@@ -16,7 +16,8 @@ const RWF_NOWAIT = 8;
 export const RWF_APPEND = 16;
 /** RWF_HIPRI, RWF_DSYNC, RWF_SYNC: nothing to do for files in memory. */
 export const RWF_KNOWN = 1 | 2 | 4 | RWF_NOWAIT | RWF_APPEND | 32;
-const IOV_MAX = 1024;
+/** The most pieces of a vector (uapi/linux/uio.h). */
+export const UIO_MAXIOV = 1024;
 /** How much is copied at a time. */
 const CHUNK = 262_144;
 
@@ -27,7 +28,7 @@ export function staging(task: Task, length: number): Uint8Array {
 
 /** An iovec array as one span: EINVAL for bad counts and lengths, EFAULT beyond user space. */
 export function vectorOf(task: Task, address: number, count: number): Span {
-  if (count < 0 || count > IOV_MAX) fail(Errno.EINVAL, "more than 1024 pieces");
+  if (count < 0 || count > UIO_MAXIOV) fail(Errno.EINVAL, "more than 1024 pieces");
   const { memory, abi } = task;
   const pieces: Piece[] = [];
   let room = MAX_COUNT;

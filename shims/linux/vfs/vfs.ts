@@ -78,7 +78,7 @@ export type VfsSources = Omit<VfsHost, "orphaned" | "shrunk" | "watched" | "open
 /** uapi/linux/magic.h. The root is said to be what most disks have: programs take it for an ordinary one. */
 const EXT4_SUPER_MAGIC = 0xef53;
 export const TMPFS_MAGIC = 0x01021994;
-const PIPEFS_MAGIC = 0x50495045;
+export const PIPEFS_MAGIC = 0x50495045;
 /** What the files of one file system in memory may take: 1 GiB, then ENOSPC. */
 const MEMORY_PAGES = 262_144;
 
