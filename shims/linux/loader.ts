@@ -190,7 +190,16 @@ export function loadProgram(options: LoadOptions): Loaded {
       fsgsbase: kernel.machine.cpu.fsgsbase,
       shift: draw(512) * 16,
     });
-    const mm = new Mm({ space, abi, mmapBase, bottomUp, startBrk, startStack: stack.sp, ...stack });
+    const mm = new Mm({
+      space,
+      abi,
+      mmapBase,
+      bottomUp,
+      startBrk,
+      startStack: stack.sp,
+      exe: program.main.file,
+      ...stack,
+    });
     if (vdso !== 0) kernel.vdso.note(mm, vdso);
     return { mm, entry, sp: stack.sp, personality: legacy ? READ_IMPLIES_EXEC : 0 };
   } catch (error) {

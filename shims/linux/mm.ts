@@ -6,6 +6,7 @@ import type { AioContexts } from "./aio/context.ts";
 import { ForkAdvice } from "./fork-advice.ts";
 import type { FutexQueue } from "./futex.ts";
 import { ReadOnlyFile } from "./read-only-file.ts";
+import type { FileInode } from "./vfs/inode.ts";
 
 export interface MmOptions {
   readonly space: AddressSpace;
@@ -21,6 +22,7 @@ export interface MmOptions {
   readonly envEnd: number;
   readonly auxv: Uint8Array;
   readonly heap?: Backing;
+  readonly exe?: FileInode | undefined;
 }
 
 /** Where mmap looks for room. */
@@ -72,6 +74,8 @@ export class Mm {
   vdsoRtSigreturn = 0;
   /** What the heap's mappings are known by. */
   readonly heap: Backing;
+  /** The program that was executed into it. */
+  readonly exe: FileInode | undefined;
   /** Processes that share it. */
   users = 1;
   /** Words of this space alone that tasks wait on, by address (see FutexTable). */
@@ -106,6 +110,8 @@ export class Mm {
     this.envEnd = o.envEnd;
     this.auxv = o.auxv;
     this.heap = o.heap ?? { name: "[heap]", dev: 0, ino: 0 };
+    this.exe = o.exe;
+    if (this.exe !== undefined) this.exe.executed++;
   }
 
   /** A file as a shared mapping shows it that mprotect must not make writable. */
@@ -136,6 +142,7 @@ export class Mm {
   release(): void {
     this.users--;
     if (this.users > 0) return;
+    if (this.exe !== undefined) this.exe.executed--;
     this.aio?.close();
     this.space.close();
   }

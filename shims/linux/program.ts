@@ -87,6 +87,8 @@ function executableFile(entry: Entry, context: WalkContext): FileInode {
   if ((inode.mode & S_IFMT) === S_IFLNK) return fail(Errno.ELOOP, "a symbolic link, which is not followed");
   if (!(inode instanceof FileInode)) return fail(Errno.EACCES, "not a regular file");
   demand(inode, context.creds, X_OK);
+  // The descriptor that memfd_create gave does not count as one that writes.
+  if (inode.writers > 0 && entry.parent !== undefined) fail(Errno.ETXTBSY, "it is open for writing");
   inode.opening(0);
   inode.refresh();
   return inode;

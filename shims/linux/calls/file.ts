@@ -167,6 +167,7 @@ const truncate = fileCall((task, name, length) => {
   if (!(inode instanceof FileInode)) return fail(Errno.EINVAL, "only regular files have a length");
   demand(inode, context.creds, W_OK);
   if (inode.flags & FS_APPEND_FL) fail(Errno.EPERM, "the file is append-only");
+  inode.demandIdle();
   return afterLeases(task, false, () => {
     inode.leases?.breakFor(task.kernel, inode, true);
     inode.opening(0);

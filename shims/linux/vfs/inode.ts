@@ -434,7 +434,14 @@ export abstract class FileInode extends Inode {
   /** Open files that only read, and those that write. */
   readers = 0;
   writers = 0;
+  /** Address spaces whose program it is: while there are any it is not opened for writing (deny_write_access). */
+  executed = 0;
   leases: Leases | undefined;
+
+  /** ETXTBSY while it is a program that runs. */
+  demandIdle(): void {
+    if (this.executed > 0) fail(Errno.ETXTBSY, "a program that runs");
+  }
 
   /** It is in memory alone: only such files are sealed (memfd_file_seals_ptr). */
   get sealable(): boolean {

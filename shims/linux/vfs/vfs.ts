@@ -346,6 +346,7 @@ export class Vfs {
     }
     const kept = flags & KEPT_FLAGS;
     if (inode instanceof FileInode) {
+      if (access !== O_RDONLY || (flags & O_TRUNC && !made)) inode.demandIdle();
       if (this.kernel) inode.leases?.breakFor(this.kernel, inode, access !== O_RDONLY);
       inode.opening(flags);
       if (flags & O_TRUNC && !made) {
