@@ -10,7 +10,8 @@
  *   sizes unsigned, `long` and `loff` signed; `loff` takes two registers on i386) and how it prints (kinds.ts).
  * - The handler answers a result >= 0, `task.fail(Errno.EBADF, "descriptor 9 is not open")`, a `Wait` (wait.ts) when it must
  *   block, or `settled` when the registers are already as the guest shall find them (execve, sigreturn).
- *   A `MemoryFault` it lets through becomes EFAULT. Any other exception is a bug of ours.
+ *   From deeper down `fail(Errno.EBADF, …)` ends the call as well (vfs/error.ts), and a `MemoryFault` that is let through becomes
+ *   EFAULT. Any other exception is a bug of ours.
  * - `task.abi` is the ABI of this very call: read structs through it (structs.ts), never through `task.process.abi`.
  * - Each family exports its rows; calls/all.ts joins them.
  */
