@@ -19,7 +19,7 @@ import type { SignalPort } from "../shims/linux/signal-port.ts";
 import { Kernel } from "../shims/linux/task.ts";
 import { type CallFilter, EventTracer, type TraceConsumer } from "../shims/linux/trace.ts";
 import { VfsError } from "../shims/linux/vfs/error.ts";
-import type { Entry } from "../shims/linux/vfs/inode.ts";
+import { type Entry, KERNEL } from "../shims/linux/vfs/inode.ts";
 import type { LowerOptions } from "../shims/linux/vfs/lower.ts";
 import type { MemoryStreams } from "../shims/linux/vfs/memory-stream.ts";
 import { type Bind, makeRoot } from "../shims/linux/vfs/root.ts";
@@ -200,7 +200,7 @@ export class Session {
 
   /** Somebody who may look everywhere in the guest. */
   #walker(): WalkContext {
-    return { root: this.#vfs.root, cwd: this.#vfs.root, creds: { uid: 0, gid: 0, groups: [], superuser: true } };
+    return { root: this.#vfs.root, cwd: this.#vfs.root, creds: KERNEL };
   }
 
   #directory(path: string): Entry {

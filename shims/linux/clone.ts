@@ -165,7 +165,7 @@ function refusal(task: Task, { flags }: CloneRequest): number {
 function tasksOf(task: Task): number {
   const uid = task.process.cred.ruid;
   let count = 0;
-  for (const other of task.kernel.tasks.values()) if (other.process.cred.ruid === uid) count++;
+  for (const other of task.kernel.tasks.values()) if (other.cred.ruid === uid) count++;
   return count;
 }
 
@@ -241,6 +241,7 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
   if (!sharesMemory) child.rseq = task.rseq;
   if ((flags & Clone.CLONE_CHILD_CLEARTID) !== 0) child.clearChildTid = childTid;
   if (child.process === task.process) {
+    child.ownCred = task.cred.clone();
     if ((flags & Clone.CLONE_FILES) === 0) child.ownFiles = task.process.files.clone();
     else if (task.ownFiles !== undefined) {
       child.ownFiles = task.ownFiles;

@@ -1,9 +1,6 @@
 import { ALL_CAPS, type Cap, capSet, FS_CAPS, NO_CAPS, SecureBit } from "./capabilities.ts";
 import type { Credentials as FileCredentials } from "./vfs/inode.ts";
 
-/** The capabilities that a file check may ask for, `superuser` standing for all of them. */
-const FILE_CHECKS = FS_CAPS;
-
 /** Ids that a program brings with it. */
 export interface SetIds {
   readonly uid?: number;
@@ -28,35 +25,31 @@ export class Credentials implements FileCredentials {
   ambient = NO_CAPS;
   /** SECBIT_*. */
   securebits = 0;
-  #effective: bigint;
-  #superuser: boolean;
+  effective: bigint;
 
   constructor(uid: number, gid: number, groups: readonly number[] = [gid]) {
     this.ruid = this.euid = this.suid = this.uid = uid;
     this.rgid = this.egid = this.sgid = this.gid = gid;
     this.groups = groups;
     this.permitted = uid === 0 ? ALL_CAPS : NO_CAPS;
-    this.#effective = this.permitted;
-    this.#superuser = uid === 0;
-  }
-
-  get effective(): bigint {
-    return this.#effective;
-  }
-
-  set effective(set: bigint) {
-    this.#effective = set;
-    this.#superuser = (set & FILE_CHECKS) === FILE_CHECKS;
-  }
-
-  /** Stands for every capability that concerns files. */
-  get superuser(): boolean {
-    return this.#superuser;
+    this.effective = this.permitted;
   }
 
   /** True when the capability is in effect. */
   capable(cap: Cap): boolean {
-    return this.#effective !== NO_CAPS && (this.#effective & capSet(cap)) !== NO_CAPS;
+    return this.effective !== NO_CAPS && (this.effective & capSet(cap)) !== NO_CAPS;
+  }
+
+  /** Who access(2) asks for: the real ids, with the capabilities that belong to them (access_override_creds). */
+  real(): Credentials {
+    const fixed = (this.securebits & SecureBit.SECBIT_NO_SETUID_FIXUP) !== 0;
+    const effective = fixed ? this.effective : this.ruid === 0 ? this.permitted : NO_CAPS;
+    if (this.uid === this.ruid && this.gid === this.rgid && effective === this.effective) return this;
+    const copy = this.clone();
+    copy.uid = this.ruid;
+    copy.gid = this.rgid;
+    copy.effective = effective;
+    return copy;
   }
 
   /** What becomes of capabilities when a user id has changed from what `old` has (cap_task_fix_setuid). */
@@ -102,8 +95,6 @@ export class Credentials implements FileCredentials {
   }
 
   clone(): Credentials {
-    const copy = Object.assign(new Credentials(this.ruid, this.rgid, this.groups), this);
-    copy.effective = this.#effective;
-    return copy;
+    return Object.assign(new Credentials(this.ruid, this.rgid, this.groups), this);
   }
 }

@@ -170,7 +170,8 @@ export function exec(
   const same = cred.euid === started.euid && cred.egid === started.egid;
   process.dumpable = same && cred.euid === cred.ruid && cred.egid === cred.rgid;
   if (secure || !same) task.pdeathsig = 0;
-  process.cred = started;
+  process.commonCred = started;
+  task.ownCred = undefined;
   process.mm.release();
   process.mm = loaded.mm;
   endVfork(task);

@@ -214,7 +214,8 @@ export class Process {
   /** What all its threads use but those that were made without CLONE_FILES and CLONE_FS. */
   commonFiles: FileTable;
   commonFs: FsContext;
-  cred: Credentials;
+  /** Of its first thread; every other one has its own, which libc keeps alike. */
+  commonCred: Credentials;
   limits: Limits;
   /** Absolute guest path of the program. */
   exe = "";
@@ -260,7 +261,7 @@ export class Process {
     this.mm = options.mm;
     this.commonFiles = options.files;
     this.commonFs = options.fs;
-    this.cred = options.cred;
+    this.commonCred = options.cred;
     this.limits = options.limits;
     this.startTime = options.kernel.clock.now();
   }
@@ -275,6 +276,12 @@ export class Process {
   get fs(): FsContext {
     const { current } = this.kernel;
     return current?.process === this && current.ownFs !== undefined ? current.ownFs : this.commonFs;
+  }
+
+  /** Who its thread in the CPU is, else its first one. */
+  get cred(): Credentials {
+    const { current } = this.kernel;
+    return current?.process === this ? current.cred : this.commonCred;
   }
 
   /** CPU time used by all its threads, ns. */
@@ -358,6 +365,8 @@ export class Task {
   /** Made without CLONE_FILES, CLONE_FS: a file table and paths of its own beside those of its process. */
   ownFiles: FileTable | undefined;
   ownFs: FsContext | undefined;
+  /** Undefined for the first thread of a process. */
+  ownCred: Credentials | undefined;
   /** Woken when it is done with its parent's memory (CLONE_VFORK); undefined where nobody waits for that. */
   vforked: WaitQueue | undefined;
   /** Woken when it has ended, for pidfds of threads; undefined where there are none. */
@@ -411,6 +420,11 @@ export class Task {
     total.cpu = this.usedCpu;
     if (!this.dead) total.maxResident = Math.max(total.maxResident, this.process.space.residentBytes);
     return total;
+  }
+
+  /** Who it is: credentials are a thread's own (credentials(7)). */
+  get cred(): Credentials {
+    return this.ownCred ?? this.process.commonCred;
   }
 
   get memory(): GuestMemory {

@@ -1,4 +1,5 @@
 /** Mode, owner and times of files. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { dirfd, fd, id, octal, pointer } from "../kinds.ts";
 import { atFlags } from "../kinds-files.ts";
@@ -28,7 +29,7 @@ function changeMode(task: Task, entry: Entry, mode: number): number {
   demandChangeable(inode);
   if (!owns(inode, cred)) fail(Errno.EPERM, "only the owner changes the mode");
   if (inode.kind === S_IFLNK) fail(Errno.EOPNOTSUPP, "a symbolic link has no mode");
-  const inGroup = cred.superuser || cred.gid === inode.gid || cred.groups.includes(inode.gid);
+  const inGroup = cred.gid === inode.gid || cred.groups.includes(inode.gid) || cred.capable(Cap.CAP_FSETID);
   inode.setMode(inGroup ? mode & 0o7777 : mode & 0o7777 & ~S_ISGID);
   report(entry, IN_ATTRIB);
   return 0;
@@ -64,9 +65,9 @@ function changeOwner(task: Task, entry: Entry, uid: number, gid: number): number
   const { inode } = entry;
   demandChangeable(inode);
   const group = cred.gid === gid || cred.groups.includes(gid);
-  const mayUser = uid === KEEP || cred.superuser || (inode.uid === cred.uid && uid === inode.uid);
-  const mayGroup = gid === KEEP || cred.superuser || (inode.uid === cred.uid && (group || gid === inode.gid));
-  if (!mayUser || !mayGroup) fail(Errno.EPERM, "only root gives files away");
+  const mayUser = uid === KEEP || (inode.uid === cred.uid && uid === inode.uid);
+  const mayGroup = gid === KEEP || (inode.uid === cred.uid && (group || gid === inode.gid));
+  if (!(mayUser && mayGroup) && !cred.capable(Cap.CAP_CHOWN)) fail(Errno.EPERM, "giving files away takes CAP_CHOWN");
   // Even when neither changes, as Linux has it.
   inode.mode = withoutSetId(inode.mode);
   inode.setOwner(uid === KEEP ? inode.uid : uid, gid === KEEP ? inode.gid : gid);

@@ -39,12 +39,12 @@ function capWords(task: Task, header: number): number | undefined {
 }
 
 function capget(task: Task, header: number, data: number): number {
-  const { memory, process, kernel } = task;
+  const { memory, kernel } = task;
   const words = capWords(task, header);
   if (words === undefined) return data === 0 ? 0 : task.fail(Errno.EINVAL, "unknown version");
   const pid = memory.i32(header + 4);
   if (pid < 0) return task.fail(Errno.EINVAL, "a negative process id");
-  const target = pid === 0 ? process : kernel.tasks.get(pid)?.process;
+  const target = pid === 0 ? task : kernel.tasks.get(pid);
   if (target === undefined) return task.fail(Errno.ESRCH, `there is no process ${pid}`);
   if (data === 0) return 0;
   const { effective, permitted, inheritable } = target.cred;

@@ -1,4 +1,5 @@
 /** Extended attributes of files (xattr(7); errnos and their order as fs/xattr.c and the file systems' handlers have them). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { fd, flags, pointer, size } from "../kinds.ts";
 import { path, string } from "../kinds-memory.ts";
@@ -29,7 +30,7 @@ function demandAccess(task: Task, inode: Inode, name: string, access: typeof R_O
   if (access === W_OK) demandChangeable(inode);
   if (name.startsWith("security.") || name.startsWith("system.")) return;
   if (name.startsWith("trusted.")) {
-    if (!cred.superuser) fail(refused, "only root has trusted attributes");
+    if (!cred.capable(Cap.CAP_SYS_ADMIN)) fail(refused, "trusted attributes take CAP_SYS_ADMIN");
     return;
   }
   if (name.startsWith("user.")) {
@@ -40,6 +41,13 @@ function demandAccess(task: Task, inode: Inode, name: string, access: typeof R_O
       fail(Errno.EPERM, "the directory is sticky and somebody else's");
   }
   demand(inode, cred, access);
+}
+
+/** cap_inode_setxattr and its counterpart. */
+function demandSecurity(task: Task, name: string): void {
+  if (!name.startsWith("security.")) return;
+  const cap = name === "security.capability" ? Cap.CAP_SETFCAP : Cap.CAP_SYS_ADMIN;
+  if (!task.process.cred.capable(cap)) fail(Errno.EPERM, "for privileged processes");
 }
 
 /** What the file system can keep at all: EOPNOTSUPP for other names. True for an access list, of which no file has one. */
@@ -59,7 +67,7 @@ function setAttribute(task: Task, entry: Entry, at: number, value: number, lengt
   const bytes = length === 0 ? new Uint8Array(0) : task.memory.bytes(value, length);
   const { inode } = entry;
   demandAccess(task, inode, name, W_OK);
-  if (name.startsWith("security.") && !task.process.cred.superuser) fail(Errno.EPERM, "only root sets these");
+  demandSecurity(task, name);
   if (isAccessList(inode, name)) fail(Errno.EOPNOTSUPP, "shimbed has no access control lists");
   const known = inode.attributes?.get(name);
   if (how & Create.XATTR_CREATE && known !== undefined) fail(Errno.EEXIST, "it is there already");
@@ -92,7 +100,7 @@ function getAttribute(task: Task, { inode }: Entry, at: number, value: number, r
 
 function listAttributes(task: Task, { inode }: Entry, at: number, room: number): number {
   const names = [...(inode.attributes?.keys() ?? [])].filter(
-    (name) => task.process.cred.superuser || !name.startsWith("trusted."),
+    (name) => task.process.cred.capable(Cap.CAP_SYS_ADMIN) || !name.startsWith("trusted."),
   );
   return give(task, Buffer.from(names.map((name) => `${name}\0`).join(""), "latin1"), at, room);
 }
@@ -101,7 +109,7 @@ function removeAttribute(task: Task, entry: Entry, at: number): number {
   const name = nameAt(task, at);
   const { inode } = entry;
   demandAccess(task, inode, name, W_OK);
-  if (name.startsWith("security.") && !task.process.cred.superuser) fail(Errno.EPERM, "only root removes these");
+  demandSecurity(task, name);
   if (isAccessList(inode, name)) return 0;
   if (!inode.attributes?.delete(name)) fail(Errno.ENODATA, `no attribute "${name}"`);
   inode.changed();

@@ -169,7 +169,7 @@ function writeHint(task: Task, file: OpenFile, address: number, sets: boolean): 
 function setLease(task: Task, file: OpenFile, descriptor: number, type: number): number {
   const { inode } = file;
   const { cred } = task.process;
-  if (inode.uid !== cred.uid && !cred.superuser) fail(Errno.EACCES, "the file is somebody else's");
+  if (inode.uid !== cred.uid && !cred.capable(Cap.CAP_LEASE)) fail(Errno.EACCES, "the file is somebody else's");
   if (inode.kind !== S_IFREG || !(file instanceof RegularOpen)) return fail(Errno.EINVAL, "no regular file");
   const target = file.file;
   if (type === F_UNLCK) return target.leases?.drop(file) ? 0 : fail(Errno.EAGAIN, "there is no lease");

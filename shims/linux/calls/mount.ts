@@ -1,4 +1,5 @@
 /** mount, umount, umount2: file systems in memory and the kernel's own, within the guest's tree. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { uint } from "../kinds.ts";
 import { path, string } from "../kinds-memory.ts";
@@ -31,7 +32,7 @@ function text(task: Task, address: number): string {
 }
 
 function demandPrivilege(task: Task): void {
-  if (!task.process.cred.superuser) fail(Errno.EPERM, "only root mounts");
+  if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) fail(Errno.EPERM, "mounting takes CAP_SYS_ADMIN");
 }
 
 function mountRoot(task: Task, at: Entry): Entry {

@@ -1,4 +1,5 @@
 /** POSIX message queues (ipc/mqueue.c). */
+import { Cap } from "../capabilities.ts";
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { MQ_PRIO_MAX, PosixQueueFile, type Registration } from "../ipc/posix-queues.ts";
@@ -50,7 +51,7 @@ function sizes(task: Task, at: number): { messages: number; bytes: number; neede
     messages = attributes.mq_maxmsg;
     bytes = attributes.mq_msgsize;
     if (messages <= 0 || bytes <= 0) fail(Errno.EINVAL, "mq_maxmsg and mq_msgsize are positive");
-    const [most, largest] = cred.superuser ? [HARD_MESSAGES, HARD_SIZE] : [maxMessages, maxSize];
+    const [most, largest] = cred.capable(Cap.CAP_SYS_RESOURCE) ? [HARD_MESSAGES, HARD_SIZE] : [maxMessages, maxSize];
     if (messages > most || bytes > largest) fail(Errno.EINVAL, "more than fs.mqueue allows");
   }
   const needed = messages * (bytes + MESSAGE_OVERHEAD + 8);

@@ -1,4 +1,5 @@
 /** setns: there is one namespace of each kind, so what can be joined is joined already. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { fd, uintHex } from "../kinds.ts";
 import { type Row, row } from "../table.ts";
@@ -13,7 +14,7 @@ const setns = fileCall((task, descriptor, type) => {
   if (!(file instanceof NamespaceOpen)) return fail(Errno.EINVAL, "no namespace");
   if (type !== 0 && type !== file.flag) fail(Errno.EINVAL, "a namespace of another kind");
   if (file.flag === CLONE_NEWUSER) fail(Errno.EINVAL, "the caller is in it");
-  if (!task.process.cred.superuser) fail(Errno.EPERM, "only root joins namespaces");
+  if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) fail(Errno.EPERM, "joining namespaces takes CAP_SYS_ADMIN");
   return 0;
 });
 

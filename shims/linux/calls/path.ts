@@ -1,4 +1,5 @@
 /** Names: access, links, rename, directories made and removed, working directory and root. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { dirfd, fd, int, octal, size } from "../kinds.ts";
 import { accessMode, atAccessFlags, atFlags, nodeDevice, nodeMode, renameFlags } from "../kinds-files.ts";
@@ -26,18 +27,17 @@ import {
   S_IFSOCK,
   X_OK,
 } from "../vfs/flags.ts";
-import { type Credentials, demand, type Entry, LinkInode, withType } from "../vfs/inode.ts";
+import { type Credentials, demand, type Entry, LinkInode } from "../vfs/inode.ts";
 import { isBelow, pathOf } from "../vfs/walk.ts";
 
 function accessAt(task: Task, directory: number, name: number, mode: number, flags: number): number {
   if (mode & ~7) fail(Errno.EINVAL, "unknown access mode");
   if (flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) fail(Errno.EINVAL, "unknown flags");
   const follow = (flags & AT_SYMLINK_NOFOLLOW) === 0;
-  const entry = entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0);
   const { cred } = task.process;
   // access(2): the real ids count, unless asked otherwise.
-  const real = { uid: cred.ruid, gid: cred.rgid, groups: cred.groups, superuser: cred.ruid === 0 };
-  const asker: Credentials = flags & AT_EACCESS ? cred : real;
+  const asker: Credentials = flags & AT_EACCESS ? cred : cred.real();
+  const entry = entryAt(task, directory, name, follow, (flags & AT_EMPTY_PATH) !== 0, asker);
   if (mode !== 0) demand(entry.inode, asker, mode);
   return 0;
 }
@@ -87,7 +87,7 @@ const chroot = fileCall((task, name) => {
   const entry = entryAt(task, AT_FDCWD, name, true);
   if (!entry.inode.isDirectory) fail(Errno.ENOTDIR);
   demand(entry.inode, task.process.cred, X_OK);
-  if (!task.process.cred.superuser) fail(Errno.EPERM, "only root may change the root directory");
+  if (!task.process.cred.capable(Cap.CAP_SYS_CHROOT)) fail(Errno.EPERM, "changing the root takes CAP_SYS_CHROOT");
   task.process.fs.root = entry;
   return 0;
 });
@@ -101,6 +101,11 @@ function makeAt(task: Task, directory: number, name: number, mode: number, rdev 
 const mkdir = fileCall((task, name, mode) => makeAt(task, AT_FDCWD, name, S_IFDIR | (mode & 0o1777)));
 const mkdirat = fileCall((task, directory, name, mode) => makeAt(task, directory, name, S_IFDIR | (mode & 0o1777)));
 
+/** What stands for the content of a new file's mode: a regular file when no type is given (mknod(2)). */
+function withType(mode: number): number {
+  return (mode & S_IFMT) === 0 ? mode | S_IFREG : mode;
+}
+
 function makeNode(task: Task, directory: number, name: number, mode: number, rdev: number): number {
   const full = withType(mode & (S_IFMT | 0o7777));
   switch (full & S_IFMT) {
@@ -110,7 +115,7 @@ function makeNode(task: Task, directory: number, name: number, mode: number, rde
       return makeAt(task, directory, name, full);
     case S_IFCHR:
     case S_IFBLK:
-      if (!task.process.cred.superuser) fail(Errno.EPERM, "only root makes device nodes");
+      if (!task.process.cred.capable(Cap.CAP_MKNOD)) fail(Errno.EPERM, "device nodes take CAP_MKNOD");
       return makeAt(task, directory, name, full, rdev);
     case S_IFDIR:
       return fail(Errno.EPERM, "mkdir makes directories");

@@ -25,7 +25,7 @@ function targetsOf(task: Task, which: number, who: number): Task[] {
     return target === undefined ? [] : [target];
   }
   const all = [...kernel.tasks.values()];
-  if (which === PRIO_USER) return all.filter((t) => t.process.cred.ruid === (who === 0 ? process.cred.ruid : who));
+  if (which === PRIO_USER) return all.filter((t) => t.cred.ruid === (who === 0 ? process.cred.ruid : who));
   return all.filter((t) => t.process.pgid === (who === 0 ? process.pgid : who));
 }
 
@@ -50,7 +50,7 @@ function setpriority(task: Task, which: number, who: number, given: number): num
   const own = task.process.cred;
   let result = 0;
   for (const target of targets) {
-    const { ruid, euid } = target.process.cred;
+    const { ruid, euid } = target.cred;
     if (own.euid !== ruid && own.euid !== euid && !own.capable(Cap.CAP_SYS_NICE)) {
       result = task.fail(Errno.EPERM, "another user's thread");
     } else if (nice < target.nice && !mayHaveNice(task, target, nice)) {
@@ -77,7 +77,7 @@ function ioprioSet(task: Task, which: number, who: number, given: number): numbe
   const targets = targetsOf(task, which - 1, who);
   if (targets.length === 0) return task.fail(Errno.ESRCH, "nobody is meant");
   for (const target of targets) {
-    const { ruid } = target.process.cred;
+    const { ruid } = target.cred;
     if (ruid !== cred.euid && ruid !== cred.ruid && !cred.capable(Cap.CAP_SYS_NICE))
       return task.fail(Errno.EPERM, "another user's thread");
     target.ioprio = given & 0xffff;

@@ -1,4 +1,5 @@
 /** Sockets: making, naming, connecting them, and their options (net/socket.c). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { fd, int } from "../kinds.ts";
 import { fills } from "../kinds-memory.ts";
@@ -157,9 +158,9 @@ export const setsockopt = fileCall((task, descriptor, level, name, at, length) =
   const wrong = wrongLevel(target, level, false);
   if (wrong !== 0) return task.fail(wrong, "this kind of socket has no options of that level");
   const value = task.memory.bytes(at, Math.min(length, 256));
-  const { superuser } = task.process.cred;
+  const privileged = task.process.cred.capable(Cap.CAP_NET_ADMIN);
   const result =
-    target.setOption(task, level, name, value) ?? target.options.write(task.abi, level, name, value, superuser);
+    target.setOption(task, level, name, value) ?? target.options.write(task.abi, level, name, value, privileged);
   if (result !== undefined) return result;
   return task.fail(Errno.ENOPROTOOPT, "this kind of socket does not have the option");
 });

@@ -1,4 +1,5 @@
 /** System V message queues: msgget, msgsnd, msgrcv, msgctl (ipc/msg.c). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR } from "../ipc/messages.ts";
 import { msginfo, msqidDs, permOf } from "../ipc/structs.ts";
@@ -142,7 +143,8 @@ export const msgctl = fileCall((task, id, command, at) => {
       const queue = table.find(id);
       queue.demandOwner(cred);
       const most = kernel.settings.get("kernel.msgmnb");
-      if (msg_qbytes > most && !cred.superuser) fail(Errno.EPERM, `more than ${most} bytes need CAP_SYS_RESOURCE`);
+      if (msg_qbytes > most && !cred.capable(Cap.CAP_SYS_RESOURCE))
+        fail(Errno.EPERM, `more than ${most} bytes need CAP_SYS_RESOURCE`);
       queue.change(msg_perm, nowSeconds(task));
       queue.limit = msg_qbytes;
       queue.left.wake();

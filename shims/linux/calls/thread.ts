@@ -78,7 +78,7 @@ function setAffinity(task: Task, pid: number, length: number, mask: number): num
   const target = targetOf(task, pid);
   if (target === undefined) return nobody(task, pid);
   const own = task.process.cred;
-  if (!own.capable(Cap.CAP_SYS_NICE) && target.process.cred.ruid !== own.euid)
+  if (!own.capable(Cap.CAP_SYS_NICE) && target.cred.ruid !== own.euid)
     return task.fail(Errno.EPERM, "another user's thread");
   return ((wanted ?? 0) & 1) === 0 ? task.fail(Errno.EINVAL, "none of these CPUs is there") : 0;
 }

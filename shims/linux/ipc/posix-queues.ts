@@ -1,4 +1,5 @@
 /** POSIX message queues (mq_overview(7), ipc/mqueue.c). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import type { NetlinkSocket } from "../net/netlink.ts";
 import { sendToProcess } from "../signals/send.ts";
@@ -213,7 +214,7 @@ export class PosixQueues {
     uid: number,
     bytes: number,
   ): PosixQueue | undefined {
-    if (this.#queues.size >= QUEUES_MAX && !creds.superuser) return undefined;
+    if (this.#queues.size >= QUEUES_MAX && !creds.capable(Cap.CAP_SYS_RESOURCE)) return undefined;
     this.#files ??= this.#kernel.vfs.newFileSystem("mqueue", MQUEUE_MAGIC);
     const inode = new QueueInode(this.#files, S_IFREG | mode, creds.uid, creds.gid);
     this.bytes.change(uid, bytes);

@@ -1,4 +1,5 @@
 /** What System V's three kinds of objects share: keys, numbers, owners (ipc/util.c). */
+import { Cap } from "../capabilities.ts";
 import type { Credentials } from "../credentials.ts";
 import { Errno } from "../errno.ts";
 import type { SettingName, Settings } from "../settings.ts";
@@ -57,14 +58,15 @@ export abstract class IpcObject {
     let granted = this.mode;
     if (cred.euid === this.cuid || cred.euid === this.uid) granted >>= 6;
     else if ([this.cgid, this.gid].some((gid) => gid === cred.egid || cred.groups.includes(gid))) granted >>= 3;
-    if (asked & ~granted && !cred.superuser) {
+    if (asked & ~granted && !cred.capable(Cap.CAP_IPC_OWNER)) {
       fail(Errno.EACCES, `mode ${(this.mode & 0o777).toString(8)} does not allow it`);
     }
   }
 
   /** EPERM unless the caller owns it. */
   demandOwner(cred: Credentials): void {
-    if (!cred.superuser && cred.euid !== this.uid && cred.euid !== this.cuid) fail(Errno.EPERM, "not the owner's");
+    if (cred.euid === this.uid || cred.euid === this.cuid || cred.capable(Cap.CAP_SYS_ADMIN)) return;
+    fail(Errno.EPERM, "not the owner's");
   }
 
   /** IPC_SET. */

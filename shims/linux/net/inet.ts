@@ -1,3 +1,4 @@
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import type { RandomStream } from "../random.ts";
 import type { Task } from "../task.ts";
@@ -226,7 +227,8 @@ export abstract class InetSocket extends Socket {
     if (typeof wanted === "number") return wanted;
     if (routeTo(wanted.ip) === undefined) return -Errno.EADDRNOTAVAIL;
     const { port } = wanted;
-    if (port !== 0 && port < FIRST_UNPRIVILEGED && !task.process.cred.superuser) return -Errno.EACCES;
+    if (port !== 0 && port < FIRST_UNPRIVILEGED && !task.process.cred.capable(Cap.CAP_NET_BIND_SERVICE))
+      return -Errno.EACCES;
     if (this.local.port !== 0 || !this.mayBind) return -Errno.EINVAL;
     const chosen = port === 0 ? this.ports.ephemeral() : port;
     if (chosen === 0) return -Errno.EADDRINUSE;

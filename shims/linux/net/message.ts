@@ -1,4 +1,5 @@
 /** `struct msghdr` and its control messages, as each ABI lays them out (net/socket.c, net/compat.c, net/core/scm.c). */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { address, i32, struct, u32, ulong } from "../structs.ts";
 import type { Task } from "../task.ts";
@@ -68,11 +69,11 @@ function readCreds(task: Task, at: number, bytes: number): Ucred {
   const { memory, process } = task;
   const creds = { pid: memory.i32(at), uid: memory.u32(at + 4), gid: memory.u32(at + 8) };
   const { cred } = process;
-  const own = (id: number, ids: readonly number[]) => cred.superuser || ids.includes(id);
+  const own = (id: number, ids: readonly number[], cap: Cap) => ids.includes(id) || cred.capable(cap);
   const honest =
-    (cred.superuser || creds.pid === process.pid) &&
-    own(creds.uid, [cred.ruid, cred.euid, cred.suid]) &&
-    own(creds.gid, [cred.rgid, cred.egid, cred.sgid]);
+    own(creds.pid, [process.pid], Cap.CAP_SYS_ADMIN) &&
+    own(creds.uid, [cred.ruid, cred.euid, cred.suid], Cap.CAP_SETUID) &&
+    own(creds.gid, [cred.rgid, cred.egid, cred.sgid], Cap.CAP_SETGID);
   if (!honest) fail(Errno.EPERM, "credentials that are not the sender's own");
   return creds;
 }

@@ -1,9 +1,10 @@
 /** The network of one run: every name and port its sockets have, and how new ones are made. */
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import type { Kernel, Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";
 import { S_IFSOCK } from "../vfs/flags.ts";
-import type { Entry } from "../vfs/inode.ts";
+import { type Entry, KERNEL } from "../vfs/inode.ts";
 import type { Endpoint } from "./address.ts";
 import {
   AF_INET,
@@ -73,7 +74,7 @@ export class Network {
   /** The place of a new socket in the file system: `socket:[12]`. */
   newEntry(): Entry {
     const { vfs, current } = this.kernel;
-    const creds = current?.process.cred ?? { uid: 0, gid: 0, groups: [], superuser: true };
+    const creds = current?.process.cred ?? KERNEL;
     const inode = vfs.anonymousNode(S_IFSOCK | 0o777, creds);
     return vfs.anonymousEntry(inode, `socket:[${inode.ino}]`);
   }
@@ -154,7 +155,7 @@ export class Network {
     }
     if (type === SOCK_RAW) {
       if (protocol === IPPROTO_IP) fail(Errno.EPROTONOSUPPORT, "a raw socket needs a protocol");
-      if (!task.process.cred.superuser) fail(Errno.EPERM, "raw sockets need CAP_NET_RAW");
+      if (!task.process.cred.capable(Cap.CAP_NET_RAW)) fail(Errno.EPERM, "raw sockets need CAP_NET_RAW");
       return fail(Errno.EPERM, "shimbed has no raw sockets");
     }
     return fail(Errno.ESOCKTNOSUPPORT, "this family has no sockets of this type");

@@ -258,7 +258,7 @@ export class SocketOptions {
   }
 
   /** 0, a negative errno, or undefined where no such option is kept here. */
-  write(abi: Abi, level: number, name: number, value: Uint8Array, superuser: boolean): number | undefined {
+  write(abi: Abi, level: number, name: number, value: Uint8Array, privileged: boolean): number | undefined {
     const stored = STORED.get(key(level, name));
     if (stored !== undefined) return this.#store(key(level, name), stored, value);
     if (level === IPPROTO_TCP && name === TCP_CONGESTION) {
@@ -271,13 +271,13 @@ export class SocketOptions {
     switch (name) {
       case So.SO_SNDBUF:
       case So.SO_SNDBUFFORCE:
-        if (name === So.SO_SNDBUFFORCE && !superuser) return -Errno.EPERM;
+        if (name === So.SO_SNDBUFFORCE && !privileged) return -Errno.EPERM;
         this.sendBuffer = Math.max(2 * limited(number, name === So.SO_SNDBUFFORCE), MIN_SNDBUF);
         this.sendChosen = true;
         return 0;
       case So.SO_RCVBUF:
       case So.SO_RCVBUFFORCE:
-        if (name === So.SO_RCVBUFFORCE && !superuser) return -Errno.EPERM;
+        if (name === So.SO_RCVBUFFORCE && !privileged) return -Errno.EPERM;
         this.receiveBuffer = Math.max(2 * limited(number, name === So.SO_RCVBUFFORCE), MIN_RCVBUF);
         this.receiveChosen = true;
         return 0;

@@ -6,7 +6,7 @@ import type { Task } from "../task.ts";
 import { Wait, type WaitQueue } from "../wait.ts";
 import { fail } from "./error.ts";
 import { AT_FDCWD, O_NONBLOCK, PATH_MAX } from "./flags.ts";
-import type { Entry } from "./inode.ts";
+import type { Credentials, Entry } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { find, type WalkContext } from "./walk.ts";
 
@@ -41,11 +41,22 @@ export function startOf(task: Task, dirfd: number, path: string): Entry {
   return openFileOf(task, dirfd).entry;
 }
 
-/** What an `*at` call means. With `mayBeEmpty` (AT_EMPTY_PATH) an empty or null path means the descriptor itself. */
-export function entryAt(task: Task, dirfd: number, address: number, follow: boolean, mayBeEmpty = false): Entry {
+/**
+ * What an `*at` call means. With `mayBeEmpty` (AT_EMPTY_PATH) an empty or null path means the descriptor itself.
+ * @param creds who looks for it
+ */
+export function entryAt(
+  task: Task,
+  dirfd: number,
+  address: number,
+  follow: boolean,
+  mayBeEmpty = false,
+  creds: Credentials = task.process.cred,
+): Entry {
   const path = mayBeEmpty && address === 0 ? "" : pathArgument(task, address);
   if (path === "" && mayBeEmpty) return dirfd === AT_FDCWD ? task.process.fs.cwd : openFileOf(task, dirfd).entry;
-  return find(contextOf(task), startOf(task, dirfd, path), path, follow);
+  const { root, cwd } = task.process.fs;
+  return find({ root, cwd, creds }, startOf(task, dirfd, path), path, follow);
 }
 
 /** RLIMIT_NOFILE: descriptors are below it. */

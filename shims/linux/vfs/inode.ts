@@ -1,3 +1,4 @@
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { PAGE } from "../pages.ts";
 import { fail } from "./error.ts";
@@ -37,14 +38,17 @@ export interface VfsHost {
   shrunk(file: FileInode, size: number): void;
 }
 
-/** Who asks. `superuser` stands for CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_CHOWN. */
+/** Who asks. */
 export interface Credentials {
   /** fsuid and fsgid: what new files get and checks compare. */
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
-  readonly superuser: boolean;
+  capable(cap: Cap): boolean;
 }
+
+/** The kernel itself, whom no mode stops. */
+export const KERNEL: Credentials = Object.freeze({ uid: 0, gid: 0, groups: [], capable: () => true });
 
 /** One mounted tree: device number, inode numbers, and the page budget that ENOSPC comes from. */
 export class FileSystem {
@@ -235,15 +239,20 @@ export abstract class Inode {
 /** May `who` do `wanted` (R_OK, W_OK, X_OK bits) to the file? inode(7), path_resolution(7). */
 function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
   const mode = inode.mode;
-  if (who.superuser) {
-    // Root may read and write all, and execute what anybody may execute; directories it may always search.
-    return (wanted & X_OK) === 0 || inode.isDirectory || (mode & 0o111) !== 0;
-  }
   let bits: number;
   if (inode.uid === who.uid) bits = mode >> 6;
   else if (inode.gid === who.gid || who.groups.includes(inode.gid)) bits = mode >> 3;
   else bits = mode;
-  return (bits & wanted) === wanted;
+  return (bits & wanted) === wanted || overridden(inode, who, wanted);
+}
+
+/** What capabilities allow whatever the mode says (generic_permission). */
+function overridden(inode: Inode, who: Credentials, wanted: number): boolean {
+  const { isDirectory, mode } = inode;
+  const looks = isDirectory ? (wanted & W_OK) === 0 : wanted === R_OK;
+  if (looks && who.capable(Cap.CAP_DAC_READ_SEARCH)) return true;
+  // What nobody may execute root does not execute either.
+  return ((wanted & X_OK) === 0 || isDirectory || (mode & 0o111) !== 0) && who.capable(Cap.CAP_DAC_OVERRIDE);
 }
 
 /** uapi/linux/fs.h. */
@@ -276,9 +285,9 @@ export function demand(inode: Inode, who: Credentials, wanted: number): void {
   fail(Errno.EACCES, `mode ${(inode.mode & 0o7777).toString(8)} of uid ${inode.uid} does not allow ${letters}`);
 }
 
-/** True for the owner and for root: who may chmod, set times, and pass the sticky bit. */
+/** True for the owner and for CAP_FOWNER: who may chmod, set times, and pass the sticky bit. */
 export function owns(inode: Inode, who: Credentials): boolean {
-  return who.superuser || inode.uid === who.uid;
+  return inode.uid === who.uid || who.capable(Cap.CAP_FOWNER);
 }
 
 /** Set-id bits go when somebody else writes or the owner changes (inode(7)); returns the mode without them. */
@@ -381,24 +390,6 @@ export abstract class LinkInode extends Inode {
   }
 }
 
-/** A symbolic link kept in memory. */
-export class TextLink extends LinkInode {
-  readonly #target: string;
-
-  constructor(fs: FileSystem, target: string, uid: number, gid: number) {
-    super(fs, S_IFLNK | 0o777, uid, gid);
-    this.#target = target;
-  }
-
-  override get size(): number {
-    return this.#target.length;
-  }
-
-  target(): string {
-    return this.#target;
-  }
-}
-
 /** A FIFO, a socket's name or a device node: a file that is only a name for something that opens elsewhere. */
 export class NodeInode extends Inode {
   constructor(fs: FileSystem, mode: number, uid: number, gid: number, rdev = 0) {
@@ -498,9 +489,4 @@ export abstract class FileInode extends Inode {
     if (this.mapped) this.fs.host.orphaned(this);
     else this.unused();
   }
-}
-
-/** What stands for the content of a new file's mode: a regular file when no type is given (mknod(2)). */
-export function withType(mode: number): number {
-  return (mode & S_IFMT) === 0 ? mode | S_IFREG : mode;
 }

@@ -3,9 +3,10 @@ import { Errno } from "../errno.ts";
 import { fail, hostErrno, onHost, VfsError } from "./error.ts";
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./flags.ts";
 import { type HostIdentity, hostLstat, hostNames, hostPath, openVerified, setStamp } from "./host-path.ts";
-import { type FileSystem, type Inode, NodeInode, TextLink } from "./inode.ts";
+import { type FileSystem, type Inode, NodeInode } from "./inode.ts";
 import { type LowerDirectory, MemoryDirectory } from "./memory.ts";
 import { type LowerContent, MemoryFile } from "./memory-file.ts";
+import { TextLink } from "./text-link.ts";
 
 /** Descriptors of the host that are kept open for reading; more files than this are opened again when needed. */
 const OPEN_FILES = 128;

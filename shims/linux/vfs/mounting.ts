@@ -23,8 +23,8 @@ interface TmpfsOptions {
 const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
 /** Options of tmpfs(5); EINVAL for others. */
-function tmpfsOptions(text: string, superuser: { readonly uid: number; readonly gid: number }): TmpfsOptions {
-  const options: TmpfsOptions = { mode: STICKY_ALL, uid: superuser.uid, gid: superuser.gid, maxPages: undefined };
+function tmpfsOptions(text: string, owner: { readonly uid: number; readonly gid: number }): TmpfsOptions {
+  const options: TmpfsOptions = { mode: STICKY_ALL, uid: owner.uid, gid: owner.gid, maxPages: undefined };
   for (const option of text.split(",").filter(Boolean)) {
     const [name = "", value = ""] = option.split("=");
     const number = (pattern: RegExp, radix: number): number =>

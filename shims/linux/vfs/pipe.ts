@@ -90,11 +90,11 @@ export class Pipe {
   }
 
   /** @param most fs.pipe-max-size. F_SETPIPE_SZ: rounded up to a power of two pages. @returns the new capacity or a negative errno */
-  resize(wanted: number, superuser: boolean, most: number): number {
+  resize(wanted: number, privileged: boolean, most: number): number {
     if (wanted > 2 ** 31) return -Errno.EINVAL;
     let slots = 1;
     while (slots * PAGE < wanted) slots *= 2;
-    if (slots * PAGE > most && slots > this.#slots && !superuser) return -Errno.EPERM;
+    if (slots * PAGE > most && slots > this.#slots && !privileged) return -Errno.EPERM;
     const before = this.#counted;
     this.#count(slots);
     const over = slots > before && (this.#isOver(this.#quota?.hard) || this.#isOver(this.#quota?.soft));

@@ -1,3 +1,4 @@
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { procNet } from "../net/proc-net.ts";
 import { leaderOf } from "../signals/send.ts";
@@ -5,7 +6,7 @@ import type { Kernel, Process, Task } from "../task.ts";
 import { VSYSCALL_LINE } from "../vsyscall.ts";
 import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
-import type { Entry, FileSystem, Inode } from "./inode.ts";
+import { type Entry, type FileSystem, type Inode, KERNEL } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { fixedDirectory, MagicLink, type ProcContents, ProcDirectory, ProcessDirectory, ProcText } from "./proc.ts";
 import { coredumpFilter } from "./proc-coredump.ts";
@@ -15,7 +16,7 @@ import { Namespaces } from "./proc-namespaces.ts";
 import { limitsText, statmText, statText, statusText } from "./proc-status.ts";
 import { syscallText } from "./proc-syscall.ts";
 import { mapsText, mountInfoText, mountsText, rollupText, smapsText } from "./proc-text.ts";
-import { find, pathOf, superuser } from "./walk.ts";
+import { find, pathOf } from "./walk.ts";
 
 /** Of one user namespace: every id is itself. */
 const IDENTITY_MAP = "         0          0 4294967295\n";
@@ -99,7 +100,7 @@ export class ProcessDirectories {
     const argument = (from: number, to: number) => readMemory(process, from, to);
     const exe = (): Entry | undefined => {
       const { root } = this.#kernel.vfs;
-      return find({ root, cwd: root, creds: superuser }, root, process.exe, true);
+      return find({ root, cwd: root, creds: KERNEL }, root, process.exe, true);
     };
     return new Map<string, Inode>([
       ["auxv", living(text(() => process.mm.auxv, 0o400))],
@@ -281,15 +282,15 @@ function setTimerSlack(process: Process, given: string): number {
   return 0;
 }
 
-/** oom_score_adj_write: only root goes below what root has set. */
+/** oom_score_adj_write: only CAP_SYS_RESOURCE goes below what it has set. */
 function setOomScoreAdj(process: Process, given: string): number {
   const text = given.trim();
   const value = /^[+-]?[0-9]+$/.test(text) ? Number(text) : Number.NaN;
   if (!(Math.abs(value) <= OOM_SCORE_ADJ_LIMIT)) return -Errno.EINVAL;
-  const superuser = process.kernel.current?.process.cred.superuser === true;
-  if (value < process.oomScoreAdjMin && !superuser) return -Errno.EACCES;
+  const privileged = process.kernel.current?.process.cred.capable(Cap.CAP_SYS_RESOURCE) === true;
+  if (value < process.oomScoreAdjMin && !privileged) return -Errno.EACCES;
   process.oomScoreAdj = value;
-  if (superuser) process.oomScoreAdjMin = value;
+  if (privileged) process.oomScoreAdjMin = value;
   return 0;
 }
 

@@ -87,7 +87,8 @@ export function statmText(process: Process): string {
 }
 
 export function statusText(process: Process, task: Task | undefined): string {
-  const { cred, mm, kernel } = process;
+  const { mm, kernel } = process;
+  const cred = task?.cred ?? process.commonCred;
   const size = sizePages(mm.space) * 4;
   const resident = residentPages(mm.space) * 4;
   const kib = (name: string, value: number) => `${name}:\t${String(value).padStart(8)} kB\n`;

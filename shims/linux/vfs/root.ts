@@ -11,7 +11,7 @@ import { hostErrno, VfsError } from "./error.ts";
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISVTX } from "./flags.ts";
 import { guestBytes } from "./host-path.ts";
 import { HostStreamInode, HostStreamOpen, streamFlags, streamName } from "./host-stream.ts";
-import { DirectoryInode, type Entry, type Inode, LinkInode } from "./inode.ts";
+import { DirectoryInode, type Entry, type Inode, KERNEL, LinkInode } from "./inode.ts";
 import { hostDirectory, LowerLayer, type LowerOptions } from "./lower.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
@@ -20,7 +20,7 @@ import { procRoot } from "./proc-kernel.ts";
 import { systemRoot } from "./system.ts";
 import { HostTerminal } from "./terminal.ts";
 import { type FileTable, TMPFS_MAGIC, Vfs, type VfsSources } from "./vfs.ts";
-import { superuser, walk } from "./walk.ts";
+import { walk } from "./walk.ts";
 
 /** `--bind HOST:GUEST[:rw]`. */
 export interface Bind {
@@ -100,13 +100,13 @@ export function makeRoot(sources: VfsSources, options: RootOptions): GuestRoot {
 
 /** Where we were started, if the guest has it; else its root. */
 function startDirectory(vfs: Vfs): Entry {
-  const context = { root: vfs.root, cwd: vfs.root, creds: superuser };
+  const context = { root: vfs.root, cwd: vfs.root, creds: KERNEL };
   const { entry } = walkOrMiss(context, guestBytes(process.cwd()));
   return entry?.inode.isDirectory ? entry : vfs.root;
 }
 
 function walkOrMiss(
-  context: { root: Entry; cwd: Entry; creds: typeof superuser },
+  context: { root: Entry; cwd: Entry; creds: typeof KERNEL },
   name: string,
 ): { entry: Entry | undefined } {
   try {
@@ -140,7 +140,7 @@ function placeProgram(
     return { program: given.slice(hostRoot.length), closure: undefined };
   if (hostRoot !== undefined) {
     const { vfs } = builder;
-    const { entry } = walkOrMiss({ root: vfs.root, cwd: vfs.root, creds: superuser }, given);
+    const { entry } = walkOrMiss({ root: vfs.root, cwd: vfs.root, creds: KERNEL }, given);
     if (entry?.inode.kind === S_IFREG || !fs.existsSync(options.program)) return { program: given, closure: undefined };
   }
   const closure = libraryClosure(options.program, options.libraryPath);

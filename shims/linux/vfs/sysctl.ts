@@ -37,7 +37,7 @@ export function sysctl(fs: FileSystem, kernel: Kernel): Inode {
       () => `${kernel.uts[key]}\n`,
       0o644,
       (given) => {
-        if (!kernel.current?.process.cred.superuser) return -Errno.EPERM;
+        if (kernel.current?.process.cred.euid !== 0) return -Errno.EPERM;
         kernel.uts[key] = given.replace(/\n$/, "").slice(0, 64);
         return 0;
       },
@@ -114,7 +114,7 @@ function settable(fs: FileSystem, kernel: Kernel, name: SettingName): Inode {
     () => `${settings.get(name)}\n`,
     0o644,
     (given) => {
-      if (!kernel.current?.process.cred.superuser) return -Errno.EPERM;
+      if (kernel.current?.process.cred.euid !== 0) return -Errno.EPERM;
       const text = given.trim();
       const valid = /^-?([0-9]+|0x[0-9a-f]+)$/i.test(text) && settings.set(name, Number(text));
       return valid ? 0 : -Errno.EINVAL;

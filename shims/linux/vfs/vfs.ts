@@ -1,5 +1,6 @@
 import type { AddressSpace } from "../../../emulator/memory.ts";
 import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
+import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { PAGE } from "../pages.ts";
 import type { Kernel } from "../task.ts";
@@ -264,11 +265,12 @@ export class Vfs {
     return [new PipeOpen(entry, O_RDONLY | flags, pipe), new PipeOpen(entry, O_WRONLY | flags, pipe)];
   }
 
-  #pipe(inode: Inode, { uid, superuser }: Credentials): Pipe {
+  #pipe(inode: Inode, creds: Credentials): Pipe {
     const settings = this.kernel?.settings;
     const limit = (name: "fs.pipe-user-pages-soft" | "fs.pipe-user-pages-hard") => settings?.get(name) ?? 0;
     const [soft, hard] = [limit("fs.pipe-user-pages-soft"), limit("fs.pipe-user-pages-hard")];
-    const pipe = new Pipe(superuser ? undefined : { user: uid, pages: this.#pipePages, soft, hard });
+    const unlimited = creds.capable(Cap.CAP_SYS_RESOURCE) || creds.capable(Cap.CAP_SYS_ADMIN);
+    const pipe = new Pipe(unlimited ? undefined : { user: creds.uid, pages: this.#pipePages, soft, hard });
     this.#pipes.set(inode, pipe);
     return pipe;
   }
@@ -366,7 +368,7 @@ export class Vfs {
       return this.terminal ? new HostStreamOpen(entry, kept, this.terminal) : new OwnTerminal(entry, kept);
     if (kind === S_IFCHR && inode.rdev === PTMX_DEVICE) return this.#openPtmx(entry, kept, creds);
     if (inode instanceof PtyInode) {
-      if (inode.pty.exclusive && !creds.superuser) fail(Errno.EBUSY, "TIOCEXCL");
+      if (inode.pty.exclusive && !creds.capable(Cap.CAP_SYS_ADMIN)) fail(Errno.EBUSY, "TIOCEXCL");
       return new PtySlave(entry, kept, inode.pty);
     }
     return (

@@ -142,9 +142,6 @@ function toRoot(root: Entry, rules: WalkRules): Entry {
   return root;
 }
 
-/** Whose paths no permission stands in the way of. */
-export const superuser = { uid: 0, gid: 0, groups: [], superuser: true };
-
 /** As {@link walk} where the file must be there. */
 export function find(context: WalkContext, start: Entry, path: string, follow: boolean): Entry {
   const { entry } = walk(context, start, path, { follow });
