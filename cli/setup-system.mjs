@@ -24,6 +24,10 @@ const TEST_PACKAGES = [
   { name: "gdb", optional: true },
   { name: "ltrace", optional: true },
   { name: "python3-seccomp", optional: true },
+  { name: "curl", optional: true },
+  { name: "wget", optional: true },
+  { name: "openssl", optional: true },
+  { name: "xz-utils", optional: true },
   // The tests unpack programs of Debian's mirror; Ubuntu needs its keys for that.
   { name: "debian-archive-keyring", optional: true },
 ];
