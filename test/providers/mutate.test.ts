@@ -11,9 +11,7 @@ const guests = fixtures("tls", "prebuilt").filter(({ name }) =>
 /** musl on i386 has a second way where set_thread_area fails: modify_ldt. */
 const FALLBACK = /^SetThreadArea:(error=EINVAL|unsupported|unimplemented|deny):when=1$/;
 
-test("the TLS fixtures notice at least 95 % of all mutants, and the survivors are those we know", {
-  timeout: 120_000,
-}, async () => {
+test("the TLS fixtures notice at least 95 % of all mutants, and the survivors are those we know", async () => {
   const all: { mutant: Mutant; noticed: boolean }[] = [];
   for (const { file, args, arch, name } of guests) {
     const run = (inject: string[]) => runReal(file, args, { abi: arch, audit: true, inject });

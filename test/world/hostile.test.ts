@@ -83,7 +83,7 @@ and goes on
 
 describe.skipIf(noNative)("hostile guests", () => {
   const [wide, narrow] = noNative ? ["", ""] : [compile("wide"), compile("narrow", "-m32", "-D_FILE_OFFSET_BITS=64")];
-  const flags = ["--max-memory", "32M", "--timeout", "50"];
+  const flags = ["--max-memory", "32M", "--timeout", "140"];
 
   test.each([
     ["x86-64", wide],
@@ -95,7 +95,7 @@ describe.skipIf(noNative)("hostile guests", () => {
   });
 
   test("chain sockets in messages, which are closed one after the other", () => {
-    const outcome = guest(wide, ["chained"], { flags: ["--user", "0:0", "--timeout", "50"] });
+    const outcome = guest(wide, ["chained"], { flags: ["--user", "0:0", "--timeout", "140"] });
     expect(outcome).toEqual({ stdout: "chained once 0\nand goes on\n", stderr: "", status: 0 });
   });
 

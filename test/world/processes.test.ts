@@ -145,7 +145,7 @@ describe.skipIf(noNative)("load", () => {
   });
 
   test("a fork bomb runs into EAGAIN", () => {
-    const outcome = guest(wide, ["bomb"], { flags: ["--max-memory", "128M", "--timeout", "50"] });
+    const outcome = guest(wide, ["bomb"], { flags: ["--max-memory", "128M", "--timeout", "140"] });
     expect(outcome).toMatchObject({ stdout: "EAGAIN\n", status: 3 });
   });
 
