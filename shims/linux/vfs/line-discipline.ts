@@ -31,7 +31,7 @@ const Character = {
 } as const;
 
 const [TAB, NEWLINE, RETURN, SPACE, DELETE] = [9, 10, 13, 32, 127];
-/** A line longer than this is cut, and typing into a reader that never reads is lost (N_TTY_BUF_SIZE). */
+/** What a reader may leave unread, and a line longer than this is cut (N_TTY_BUF_SIZE). */
 const INPUT_LIMIT = 4095;
 /** A control character with this value is switched off. */
 const DISABLED = 0;
@@ -51,7 +51,10 @@ export class LineDiscipline {
   readonly #sink: Sink;
   /** What may be read: a line each in canonical mode, where an empty one is an end of file. */
   #ready: Uint8Array[] = [];
+  #waiting = 0;
   #line: number[] = [];
+  /** Without lines: what came in one piece. */
+  #piece: number[] = [];
   #literal = false;
   /** Shown when all that was typed at once is through; a signal takes it back. */
   #echoed: number[] = [];
@@ -89,12 +92,14 @@ export class LineDiscipline {
 
   flushInput(): void {
     this.#ready = [];
+    this.#waiting = 0;
     this.#line = [];
+    this.#piece = [];
   }
 
   /** Bytes that a read may have. */
   get waiting(): number {
-    return this.#ready.reduce((sum, chunk) => sum + chunk.length, 0);
+    return this.#waiting;
   }
 
   /** True when poll(2) says so: without lines VMIN bytes have to be there, unless VTIME limits the wait for them. */
@@ -140,12 +145,14 @@ export class LineDiscipline {
       if (taken < chunk.length) this.#ready.unshift(chunk.subarray(taken));
       if (this.canonical) break;
     }
+    this.#waiting -= count;
     return count;
   }
 
   /** Puts back what was read last. */
   unread(bytes: Uint8Array): void {
     this.#ready.unshift(bytes.slice());
+    this.#waiting += bytes.length;
   }
 
   /** What a program writes, as the screen gets it. */
@@ -160,11 +167,31 @@ export class LineDiscipline {
     return shown;
   }
 
-  /** What is typed. */
-  type(bytes: Uint8Array): void {
-    for (const byte of bytes) this.#typed(this.#has(INPUT, ISTRIP) ? byte & 0x7f : byte);
+  /**
+   * What is typed.
+   * @returns how much of it there was room for
+   */
+  type(bytes: Uint8Array): number {
+    let count = 0;
+    while (count < bytes.length && !this.#full) {
+      const byte = bytes[count++] ?? 0;
+      this.#typed(this.#has(INPUT, ISTRIP) ? byte & 0x7f : byte);
+    }
+    this.#endPiece();
     if (this.#echoed.length > 0) this.#sink.show(this.#echoed);
     this.#echoed = [];
+    return count;
+  }
+
+  /** The reader has to read first. A line that nobody can read yet may grow: what is too much of it is lost (n_tty_receive_buf_common). */
+  get #full(): boolean {
+    if (this.#line.length + this.#waiting < INPUT_LIMIT) return false;
+    return !this.canonical || this.#ready.length > 0;
+  }
+
+  #endPiece(): void {
+    if (this.#piece.length > 0) this.#ready.push(Uint8Array.from(this.#piece));
+    this.#piece = [];
   }
 
   #typed(typed: number): void {
@@ -232,14 +259,19 @@ export class LineDiscipline {
   }
 
   #add(byte: number): void {
-    if (this.#line.length + this.waiting >= INPUT_LIMIT) return;
+    if (this.#line.length + this.#waiting >= INPUT_LIMIT) return;
     this.#echo(byte);
-    if (this.canonical) this.#line.push(byte);
-    else this.#ready.push(Uint8Array.of(byte));
+    if (this.canonical) {
+      this.#line.push(byte);
+      return;
+    }
+    this.#piece.push(byte);
+    this.#waiting++;
   }
 
   #finish(): void {
-    this.#ready.push(this.#line.length > 0 ? Uint8Array.from(this.#line) : new Uint8Array(0));
+    this.#ready.push(Uint8Array.from(this.#line));
+    this.#waiting += this.#line.length;
     this.#line = [];
   }
 

@@ -90,10 +90,7 @@ export class PtySlave extends OpenFile {
     const { pty } = this;
     if (pty.hungUp) return 0;
     const refused = pty.demandForeground(Signal.SIGTTIN);
-    if (refused !== 0) return refused;
-    if (!pty.discipline.canonical) return pty.readRaw(into, (this.flags & O_NONBLOCK) !== 0);
-    const count = pty.discipline.read(into);
-    return count < 0 ? -Errno.EAGAIN : count;
+    return refused !== 0 ? refused : pty.read(into, (this.flags & O_NONBLOCK) !== 0);
   }
 
   override unread(bytes: Uint8Array): void {
@@ -235,6 +232,14 @@ export class PtyMaster extends OpenFile {
     return this.pty.masterReadable;
   }
 
+  override get writeQueue(): WaitQueue {
+    return this.pty.masterWritable;
+  }
+
+  override get writesOn(): boolean {
+    return true;
+  }
+
   get #ended(): boolean {
     return this.pty.met && this.pty.slaves === 0;
   }
@@ -260,15 +265,14 @@ export class PtyMaster extends OpenFile {
   }
 
   write(from: Uint8Array): number {
-    this.pty.type(from);
-    return from.length;
+    return this.pty.type(from);
   }
 
   override poll(): number {
     const { pty } = this;
     const told = pty.packet && pty.packetStatus !== 0 ? POLLPRI | POLLIN | POLLRDNORM : 0;
     const input = (pty.shown > 0 ? POLLIN | POLLRDNORM : 0) | told;
-    return input | POLLOUT | POLLWRNORM | (this.#ended ? POLLHUP : 0);
+    return input | (pty.takesMore ? POLLOUT | POLLWRNORM : 0) | (this.#ended ? POLLHUP : 0);
   }
 
   override available(): number {

@@ -16,6 +16,10 @@ import { Tty } from "./tty-requests.ts";
 const SLAVE_MAJOR = 136;
 /** What the master may leave unread before the slave's writer waits. */
 export const OUTPUT_LIMIT = 8192;
+/** Echoes are shown that far beyond it; more are lost (ECHO_COMMIT_WATERMARK's buffer, N_TTY_BUF_SIZE). */
+const ECHO_LIMIT = OUTPUT_LIMIT + 4096;
+/** What waits behind what the slave may read, before the master's writer waits (tty_buffer_set_limit in drivers/tty/pty.c). */
+const TYPED_LIMIT = 8192;
 const TENTH = 100e6;
 /** TIOCPKT_*. */
 const Packet = { FLUSHREAD: 1, FLUSHWRITE: 2, STOP: 4, START: 8, NOSTOP: 0x10, DOSTOP: 0x20 } as const;
@@ -30,6 +34,7 @@ export class Pty implements Terminal {
   readonly slaveReadable = new WaitQueue();
   readonly slaveWritable = new WaitQueue();
   readonly masterReadable = new WaitQueue();
+  readonly masterWritable = new WaitQueue();
   locked = true;
   /** The session whose controlling terminal it is, and its foreground process group; 0 for none. */
   session = 0;
@@ -48,12 +53,16 @@ export class Pty implements Terminal {
   #timer: Armed | undefined;
   #expired = false;
   #output: number[] = [];
+  /** Typed, and not with the line discipline yet. */
+  #typed = new Uint8Array(0);
 
   constructor(number: number, kernel: Kernel | undefined) {
     this.number = number;
     this.#kernel = kernel;
     this.discipline = new LineDiscipline({
-      show: (bytes) => this.#show(bytes),
+      show: (bytes) => {
+        if (this.#output.length < ECHO_LIMIT) this.#show(bytes);
+      },
       signal: (signal) => this.signal(signal),
       flow: (on) => this.flow(on),
     });
@@ -107,11 +116,50 @@ export class Pty implements Terminal {
     this.#output.unshift(...bytes);
   }
 
-  type(bytes: Uint8Array): void {
-    this.discipline.type(bytes);
+  /** What comes from the master; as much as there is room for. */
+  type(bytes: Uint8Array): number {
+    let count = this.#typed.length === 0 ? this.#receive(bytes) : 0;
+    const rest = bytes.subarray(count, count + TYPED_LIMIT - this.#typed.length);
+    if (rest.length > 0) {
+      const typed = new Uint8Array(this.#typed.length + rest.length);
+      typed.set(this.#typed);
+      typed.set(rest, this.#typed.length);
+      this.#typed = typed;
+      count += rest.length;
+      // With O_ASYNC the master is told of room where it has seen that there was none.
+      if (!this.takesMore) this.masterWritable.wake();
+    }
+    return count === 0 && bytes.length > 0 ? -Errno.EAGAIN : count;
+  }
+
+  get takesMore(): boolean {
+    return this.#typed.length < TYPED_LIMIT;
+  }
+
+  #receive(bytes: Uint8Array): number {
+    const count = this.discipline.type(bytes);
+    if (count === 0) return 0;
     // Between two bytes VTIME begins anew.
     if (this.#timer !== undefined && this.discipline.minimum > 0) this.#startTimer(this.discipline.time);
     this.slaveReadable.wake();
+    return count;
+  }
+
+  /** After there may be room again for what was typed. */
+  #goOn(): void {
+    if (this.#typed.length === 0) return;
+    const count = this.#receive(this.#typed);
+    if (count === 0) return;
+    this.#typed = this.#typed.slice(count);
+    this.masterWritable.wake();
+  }
+
+  /** What the slave reads. */
+  read(into: Uint8Array, nonblocking: boolean): number {
+    const count = this.discipline.canonical ? this.discipline.read(into) : this.#readRaw(into, nonblocking);
+    if (count < 0) return -Errno.EAGAIN;
+    this.#goOn();
+    return count;
   }
 
   /** The master is gone: the session hears of it (tty_vhangup). */
@@ -144,11 +192,13 @@ export class Pty implements Terminal {
     const after = this.discipline.usualFlow;
     if (before !== after) this.notePacket(after ? Packet.DOSTOP : Packet.NOSTOP, Packet.DOSTOP | Packet.NOSTOP);
     if (flushes) this.flushInput();
+    this.#goOn();
     this.slaveReadable.wake();
   }
 
   flushInput(): void {
     this.discipline.flushInput();
+    this.#goOn();
     this.notePacket(Packet.FLUSHREAD, 0);
   }
 
@@ -196,7 +246,7 @@ export class Pty implements Terminal {
   }
 
   /** What a reader without lines waits for: VMIN bytes, or VTIME (n_tty_read). */
-  readRaw(into: Uint8Array, nonblocking: boolean): number {
+  #readRaw(into: Uint8Array, nonblocking: boolean): number {
     const { discipline } = this;
     const { minimum, time, waiting } = discipline;
     const expired = this.#timer !== undefined && this.#expired;
@@ -260,7 +310,7 @@ export class Pty implements Terminal {
       case Tty.TIOCSTI:
         if (task.process.sid !== this.session && !task.process.cred.capable(Cap.CAP_SYS_ADMIN))
           return task.fail(Errno.EPERM, "not the controlling terminal");
-        this.type(Uint8Array.of(memory.u8(argument)));
+        this.#receive(Uint8Array.of(memory.u8(argument)));
         return 0;
       case Tty.TIOCVHANGUP:
         if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) return task.fail(Errno.EPERM, "needs CAP_SYS_ADMIN");
