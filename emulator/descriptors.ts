@@ -246,6 +246,22 @@ export function formatDescriptor(raw: bigint): string {
   return `base 0x${d.base.toString(16)} limit 0x${d.limit.toString(16)} ${rest}`;
 }
 
+/** Writable 32-bit data from a base to the end of the address space: what C libraries ask set_thread_area for. */
+export function flatData(entry_number: number, base_addr: number): UserDesc {
+  return {
+    entry_number,
+    base_addr,
+    limit: 0xfffff,
+    seg_32bit: true,
+    contents: 0,
+    read_exec_only: false,
+    limit_in_pages: true,
+    seg_not_present: false,
+    useable: true,
+    lm: false,
+  };
+}
+
 /** Which kernel's GDT the guest sees: the 64-bit kernel's (also for i386 programs), or a native 32-bit kernel's. */
 export type GdtLayout = "x86_64" | "i386";
 

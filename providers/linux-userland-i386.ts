@@ -1,4 +1,4 @@
-import { decodeDescriptor, toDescriptor, type UserDesc } from "../emulator/descriptors.ts";
+import { decodeDescriptor, flatData, toDescriptor } from "../emulator/descriptors.ts";
 import { type HostBlock, HostBlocks, type PlatformOptions } from "./host.ts";
 import { HostPanic, type Lifecycle } from "./lifecycle.ts";
 import { DONE, executeAsLinux, UNSUPPORTED } from "./linux-tls.ts";
@@ -88,7 +88,7 @@ export class LinuxUserlandI386 implements PunchthroughProvider, Lifecycle {
     const thread = this.#thread(id);
     const { privileged } = this.#options.platform.cpu;
     thread.inGuest = false;
-    privileged.setGdtEntry(this.#hostEntry, toDescriptor(hostDesc(thread.block, this.#hostEntry)));
+    privileged.setGdtEntry(this.#hostEntry, toDescriptor(flatData(this.#hostEntry, Number(thread.block.base))));
     privileged.loadSelector("gs", thread.hostSelector);
     privileged.loadSelector("fs", thread.hostSelector);
   }
@@ -145,21 +145,6 @@ export class LinuxUserlandI386 implements PunchthroughProvider, Lifecycle {
   sigreturn(): void {
     // The selectors came back by a request.
   }
-}
-
-function hostDesc(block: HostBlock, entry_number: number): UserDesc {
-  return {
-    entry_number,
-    base_addr: Number(block.base),
-    limit: 0xfffff,
-    seg_32bit: true,
-    contents: 0,
-    read_exec_only: false,
-    limit_in_pages: true,
-    seg_not_present: false,
-    useable: true,
-    lm: false,
-  };
 }
 
 /** A guest thread, which is a thread of the host process: GS is saved while the shim runs. */

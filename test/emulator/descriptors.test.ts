@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   decodeDescriptor,
+  flatData,
   formatDescriptor,
   fromDescriptor,
   GDT_ENTRIES,
@@ -42,18 +43,7 @@ const userDesc: fc.Arbitrary<UserDesc> = fc.record({
   lm: fc.boolean(),
 });
 
-const glibcTls: UserDesc = {
-  entry_number: -1,
-  base_addr: 0xf7d4a9c0,
-  limit: 0xfffff,
-  seg_32bit: true,
-  contents: 0,
-  read_exec_only: false,
-  limit_in_pages: true,
-  seg_not_present: false,
-  useable: true,
-  lm: false,
-};
+const glibcTls = flatData(-1, 0xf7d4a9c0);
 
 const EMPTY: UserDesc = {
   ...glibcTls,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { decodeDescriptor, type GdtLayout, toDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
+import { decodeDescriptor, flatData, type GdtLayout, toDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
 import type { SegmentName } from "../../emulator/privileged.ts";
 import { DirectProvider } from "../../providers/direct.ts";
 import type { Request, Result } from "../../providers/requests.ts";
@@ -12,18 +12,7 @@ function setup(layout: GdtLayout = "x86_64") {
   return { cpu: platform.cpu, provider, ask };
 }
 
-const flat = (entry_number: number, base_addr = 0x8000): UserDesc => ({
-  entry_number,
-  base_addr,
-  limit: 0xfffff,
-  seg_32bit: true,
-  contents: 0,
-  read_exec_only: false,
-  limit_in_pages: true,
-  seg_not_present: false,
-  useable: true,
-  lm: false,
-});
+const flat = (entry_number: number, base_addr = 0x8000): UserDesc => flatData(entry_number, base_addr);
 const EMPTY: UserDesc = {
   ...flat(0, 0),
   limit: 0,

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import type { UserDesc } from "../../emulator/descriptors.ts";
+import { flatData } from "../../emulator/descriptors.ts";
 import { DirectProvider } from "../../providers/direct.ts";
 import { Gate, type GateOptions } from "../../providers/gate.ts";
 import { Ledger, type LedgerRecord } from "../../providers/ledger.ts";
@@ -13,18 +13,7 @@ import { type DeskToken, TokenMisuse } from "../../providers/token-desk.ts";
 import { fakePlatform } from "./fake-cpu.ts";
 
 const asker: Asker = { thread: 7, pc: 0x401234n, symbol: "__init_tls+0x10", call: "arch_prctl" };
-const flat: UserDesc = {
-  entry_number: -1,
-  base_addr: 0x8000,
-  limit: 0xfffff,
-  seg_32bit: true,
-  contents: 0,
-  read_exec_only: false,
-  limit_in_pages: true,
-  seg_not_present: false,
-  useable: true,
-  lm: false,
-};
+const flat = flatData(-1, 0x8000);
 
 /** A provider that answers one result, or gives no token. */
 function fixed(name: string, result: Result | undefined): PunchthroughProvider & { asked: number; executed: number } {

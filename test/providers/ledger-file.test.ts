@@ -1,5 +1,6 @@
 import { Ajv } from "ajv";
 import { describe, expect, test } from "vitest";
+import { flatData } from "../../emulator/descriptors.ts";
 import { auditTable, formatAuditTable, perfettoTrace } from "../../providers/audit.ts";
 import { Gate } from "../../providers/gate.ts";
 import schema from "../../providers/ledger.schema.json" with { type: "json" };
@@ -9,18 +10,7 @@ import type { Asker } from "../../providers/requests.ts";
 import { TokenMisuse } from "../../providers/token-desk.ts";
 import { fakePlatform } from "./fake-cpu.ts";
 
-const desc = {
-  entry_number: -1,
-  base_addr: 0x8000,
-  limit: 0xfffff,
-  seg_32bit: true,
-  contents: 0,
-  read_exec_only: false,
-  limit_in_pages: true,
-  seg_not_present: false,
-  useable: true,
-  lm: false,
-};
+const desc = flatData(-1, 0x8000);
 
 /** A ledger file of `rounds` rounds of every kind of record. */
 function recorded(rounds: number, end = true) {

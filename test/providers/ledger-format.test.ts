@@ -1,21 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { toDescriptor, type UserDesc } from "../../emulator/descriptors.ts";
+import { flatData, toDescriptor } from "../../emulator/descriptors.ts";
 import type { LedgerRecord } from "../../providers/ledger.ts";
 import { formatRecord, recordToJson } from "../../providers/ledger-format.ts";
 import type { TlsState } from "../../providers/state.ts";
 
-const desc: UserDesc = {
-  entry_number: -1,
-  base_addr: 0xf7d4a9c0,
-  limit: 0xfffff,
-  seg_32bit: true,
-  contents: 0,
-  read_exec_only: false,
-  limit_in_pages: true,
-  seg_not_present: false,
-  useable: true,
-  lm: false,
-};
+const desc = flatData(-1, 0xf7d4a9c0);
 const descText =
   "{entry_number=-1, base_addr=0xf7d4a9c0, limit=0xfffff, seg_32bit=1, contents=0, read_exec_only=0, " +
   "limit_in_pages=1, seg_not_present=0, useable=1}";
