@@ -6,7 +6,7 @@ const narrow = fixtures("tls").find(({ name }) => name === "le-static-glibc-i386
 
 describe("a program of the other word size", () => {
   test.each(["linux-userland", "linux-kernel", "windows-userland"])("is not executed on %s", (provider) => {
-    const execs = ["run", "--root", "/", "-p", provider, "/bin/sh", "-c", `exec ${narrow}`];
+    const execs = ["run", "--root", "/", "-p", provider, "/bin/sh", "-c", `exec "${narrow}"`];
     const { stderr, status } = shimbed(execs);
     expect(status).toBe(126);
     expect(stderr).toContain(
@@ -15,7 +15,7 @@ describe("a program of the other word size", () => {
   });
 
   test("runs on direct, and as the first program where the provider serves it", () => {
-    expect(shimbed(["run", "--root", "/", "/bin/sh", "-c", `exec ${narrow}`])).toMatchObject({ status: 0, stderr: "" });
+    expect(shimbed(["run", "--root", "/", "/bin/sh", "-c", `exec "${narrow}"`])).toMatchObject({ status: 0, stderr: "" });
     expect(shimbed(["run", "-p", "linux-userland", narrow])).toMatchObject({ status: 0, stderr: "" });
     expect(shimbed(["run", "-p", "linux-userland", wide])).toMatchObject({ status: 0, stderr: "" });
     expect(shimbed(["run", "-p", "linux-kernel", narrow])).toMatchObject({
