@@ -10,7 +10,7 @@ import { cloneFile, getFileFlags, setFileFlags } from "../vfs/file-flags.ts";
 import { O_ASYNC, O_NONBLOCK } from "../vfs/flags.ts";
 import { PathOpen } from "../vfs/open-file.ts";
 import { setAsync } from "../vfs/owner.ts";
-import { Tty } from "../vfs/tty-requests.ts";
+import { Tty } from "../vfs/tty/requests.ts";
 
 /** uapi/asm-generic/ioctls.h, uapi/linux/fs.h. */
 const Request = {

@@ -43,7 +43,7 @@ import {
 import { afterLeases } from "../vfs/lease-wait.ts";
 import type { OpenFile } from "../vfs/open-file.ts";
 import { PipeOpen } from "../vfs/pipe.ts";
-import { PtySlave } from "../vfs/pty-ends.ts";
+import { PtySlave } from "../vfs/tty/pty-ends.ts";
 import type { WalkRules } from "../vfs/walk.ts";
 
 /** What a program may ask for; open(2) ignores other bits, openat2(2) refuses them. */

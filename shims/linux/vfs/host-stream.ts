@@ -20,7 +20,7 @@ import {
 } from "./flags.ts";
 import { type Entry, type FileSystem, Inode } from "./inode.ts";
 import { OpenFile, seekTo } from "./open-file.ts";
-import type { HostTerminal } from "./terminal.ts";
+import type { HostTerminal } from "./tty/host-terminal.ts";
 
 /** How long a host that takes no more output is left alone, in ms. */
 const RETRY_MS = 1;

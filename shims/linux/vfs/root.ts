@@ -18,7 +18,7 @@ import { MemoryFile } from "./memory-file.ts";
 import { type MemoryStreams, openMemoryStreams } from "./memory-stream.ts";
 import { procRoot } from "./proc-kernel.ts";
 import { systemRoot } from "./system.ts";
-import { HostTerminal } from "./terminal.ts";
+import { HostTerminal } from "./tty/host-terminal.ts";
 import { type FileTable, TMPFS_MAGIC, Vfs, type VfsSources } from "./vfs.ts";
 import { walk } from "./walk.ts";
 

@@ -56,8 +56,8 @@ import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
 import { DirectoryOpen, type OpenFile, PathOpen, RegularOpen, SelfOpening } from "./open-file.ts";
 import { Pipe, PipeOpen } from "./pipe.ts";
-import { Pty } from "./pty.ts";
-import { PtyInode, PtyMaster, PtySlave } from "./pty-ends.ts";
+import { Pty } from "./tty/pty.ts";
+import { PtyInode, PtyMaster, PtySlave } from "./tty/pty-ends.ts";
 import { pathOf, type WalkContext, type WalkRules, walk } from "./walk.ts";
 import { IN_CREATE, IN_MODIFY, IN_OPEN, report, reportName } from "./watch.ts";
 

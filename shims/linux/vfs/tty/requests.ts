@@ -42,6 +42,9 @@ export const Tty = {
   TIOCGPTPEER: 0x5441,
 } as const;
 
+/** What TCFLSH throws away: input, output, or both (tcflush(3)). */
+export const Flush = { TCIFLUSH: 0, TCOFLUSH: 1, TCIOFLUSH: 2 } as const;
+
 /** struct termios of the kernel: four flag words, the line discipline, 19 control characters. */
 export const TERMIOS_SIZE = 36;
 /** struct termios2 has two speeds more. */

@@ -1,10 +1,10 @@
 /** The two ends of a pseudo-terminal: what /dev/ptmx and /dev/pts open. */
-import { Errno } from "../errno.ts";
-import { Signal } from "../signals/numbers.ts";
-import type { Process, Task } from "../task.ts";
-import type { WaitQueue } from "../wait.ts";
-import { install } from "./call-context.ts";
-import { fail } from "./error.ts";
+import { Errno } from "../../errno.ts";
+import { Signal } from "../../signals/numbers.ts";
+import type { Process, Task } from "../../task.ts";
+import type { WaitQueue } from "../../wait.ts";
+import { install } from "../call-context.ts";
+import { fail } from "../error.ts";
 import {
   O_CLOEXEC,
   O_NOCTTY,
@@ -17,13 +17,13 @@ import {
   POLLRDNORM,
   POLLWRNORM,
   S_IFCHR,
-} from "./flags.ts";
-import { type Entry, type FileSystem, Inode } from "./inode.ts";
-import { MemoryDirectory } from "./memory.ts";
-import { OpenFile } from "./open-file.ts";
+} from "../flags.ts";
+import { type Entry, type FileSystem, Inode } from "../inode.ts";
+import { MemoryDirectory } from "../memory.ts";
+import { OpenFile } from "../open-file.ts";
 import { OUTPUT_LIMIT, type Pty } from "./pty.ts";
+import { Flush, Tty } from "./requests.ts";
 import { setsSettings } from "./termios.ts";
-import { Tty } from "./tty-requests.ts";
 
 /** The group "tty" of most distributions, and the mode of a devpts mounted as they do. */
 const TTY_GROUP = 5;
@@ -154,10 +154,10 @@ export class PtySlave extends OpenFile {
         memory.setU32(argument, pty.shown);
         return 0;
       case Tty.TCFLSH:
-        if (argument > 2) return task.fail(Errno.EINVAL, "0, 1 or 2");
-        if (argument !== 1) pty.flushInput();
+        if (argument > Flush.TCIOFLUSH) return task.fail(Errno.EINVAL, "0, 1 or 2");
+        if (argument !== Flush.TCOFLUSH) pty.flushInput();
         // What was written is with the master already.
-        if (argument !== 0) pty.noteOutputFlush();
+        if (argument !== Flush.TCIFLUSH) pty.noteOutputFlush();
         return 0;
       case Tty.TCXONC:
         return this.#flow(task, argument);
@@ -324,9 +324,9 @@ export class PtyMaster extends OpenFile {
         memory.setU32(argument, 0);
         return 0;
       case Tty.TCFLSH:
-        if (argument > 2) return task.fail(Errno.EINVAL, "0, 1 or 2");
-        if (argument !== 1) pty.flushOutput();
-        if (argument !== 0) pty.flushInput();
+        if (argument > Flush.TCIOFLUSH) return task.fail(Errno.EINVAL, "0, 1 or 2");
+        if (argument !== Flush.TCOFLUSH) pty.flushOutput();
+        if (argument !== Flush.TCIFLUSH) pty.flushInput();
         return 0;
       case Tty.TCXONC:
         return 0;

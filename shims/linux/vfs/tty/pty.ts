@@ -1,17 +1,17 @@
 /** Pseudo-terminals (pty(7)): what holds between the two ends. */
-import { Cap } from "../capabilities.ts";
-import { Errno } from "../errno.ts";
-import { isOrphaned } from "../signals/deliver.ts";
-import { SIG_IGN, SiCode, Signal } from "../signals/numbers.ts";
-import { sendToProcess } from "../signals/send.ts";
-import { SigInfo } from "../signals/siginfo.ts";
-import type { Armed } from "../signals/timers.ts";
-import type { Kernel, Process, Task } from "../task.ts";
-import { WaitQueue } from "../wait.ts";
-import { makeDevice } from "./devices.ts";
+import { Cap } from "../../capabilities.ts";
+import { Errno } from "../../errno.ts";
+import { isOrphaned } from "../../signals/deliver.ts";
+import { SIG_IGN, SiCode, Signal } from "../../signals/numbers.ts";
+import { sendToProcess } from "../../signals/send.ts";
+import { SigInfo } from "../../signals/siginfo.ts";
+import type { Armed } from "../../signals/timers.ts";
+import type { Kernel, Process, Task } from "../../task.ts";
+import { WaitQueue } from "../../wait.ts";
+import { makeDevice } from "../devices.ts";
 import { LineDiscipline } from "./line-discipline.ts";
+import { Tty } from "./requests.ts";
 import { readSettings, type Terminal, writeSettings } from "./termios.ts";
-import { Tty } from "./tty-requests.ts";
 
 const SLAVE_MAJOR = 136;
 /** What the master may leave unread before the slave's writer waits. */

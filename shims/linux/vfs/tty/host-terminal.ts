@@ -1,14 +1,12 @@
 import { spawnSync } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { isatty } from "node:tty";
-import { Errno } from "../errno.ts";
-import type { Task } from "../task.ts";
-import { hostErrno } from "./error.ts";
+import { Errno } from "../../errno.ts";
+import type { Task } from "../../task.ts";
+import { MEMORY_MAJOR } from "../devices.ts";
+import { hostErrno } from "../error.ts";
+import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS_SIZE, Tty } from "./requests.ts";
 import { readSettings, type Terminal, withSpeeds, writeSettings } from "./termios.ts";
-import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS_SIZE, Tty } from "./tty-requests.ts";
-
-/** Of /dev/null, /dev/zero and their like (admin-guide/devices.txt). */
-const LINUX_MEM_MAJOR = 1;
 
 /**
  * The terminal this program was started on. Node reaches its settings only through stty(1), so they are fetched once and kept:
@@ -129,7 +127,7 @@ export class HostTerminal implements Terminal {
 function mayBeTerminal(fd: number): boolean {
   try {
     const stat = fstatSync(fd);
-    const memoryDevice = process.platform === "linux" && ((stat.rdev >> 8) & 0xfff) === LINUX_MEM_MAJOR;
+    const memoryDevice = process.platform === "linux" && ((stat.rdev >> 8) & 0xfff) === MEMORY_MAJOR;
     return stat.isCharacterDevice() && !memoryDevice;
   } catch (error) {
     if (hostErrno(error) === undefined) throw error;

@@ -1,7 +1,7 @@
 /** What a terminal does with the bytes that go through it: N_TTY (termios(3), drivers/tty/n_tty.c). */
-import { Signal } from "../signals/numbers.ts";
+import { Signal } from "../../signals/numbers.ts";
+import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS2_SIZE } from "./requests.ts";
 import { withSpeeds } from "./termios.ts";
-import { CONTROL_CHARACTERS, FRESH_CHARACTERS, FRESH_FLAGS, LINE_AT, TERMIOS2_SIZE } from "./tty-requests.ts";
 
 /** Flag words of struct termios, by their place, and their bits (uapi/asm-generic/termbits.h). */
 const [INPUT, OUTPUT, LOCAL] = [0, 4, 12];

@@ -1,6 +1,6 @@
 /** Settings of a terminal as programs ask for them: struct termios in its three forms (ioctl_tty(2); drivers/tty/tty_ioctl.c). */
-import type { Task } from "../task.ts";
-import { CONTROL_CHARACTERS, LINE_AT, TERMIOS_SIZE, TERMIOS2_SIZE, Tty } from "./tty-requests.ts";
+import type { Task } from "../../task.ts";
+import { CONTROL_CHARACTERS, LINE_AT, TERMIOS_SIZE, TERMIOS2_SIZE, Tty } from "./requests.ts";
 
 /** What has such settings. */
 export interface Terminal {
