@@ -58,6 +58,8 @@ export class FileSystem {
   readonly type: string;
   /** statfs(2) f_type. */
   readonly magic: number;
+  /** st_blksize of its files. */
+  blockSize = PAGE;
   maxPages: number;
   /** What mount(2) was given as the device, for /proc/mounts. */
   source: string;
@@ -174,7 +176,7 @@ export abstract class Inode {
   }
 
   get blockSize(): number {
-    return PAGE;
+    return this.fs.blockSize;
   }
 
   modified(): void {

@@ -12,8 +12,10 @@ import type { Vfs } from "./vfs.ts";
 /** The root directory of /proc for one run. */
 export function procRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
   const fs = vfs.newFileSystem("proc", PROC_SUPER_MAGIC);
+  fs.blockSize = 1024;
   const directories = new ProcessDirectories(fs, kernel);
   const files = kernelFiles(fs, vfs, kernel);
+  const own = [...files.values()].filter((inode) => inode.isDirectory).length;
   return new ProcDirectory(fs, {
     lookup: (name) => {
       const pid = decimal(name);
@@ -25,6 +27,7 @@ export function procRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
       return task && directories.ofProcess(task.process);
     },
     names: () => [...[...kernel.processes.keys()].map(String), ...files.keys()],
+    directories: () => kernel.processes.size + own,
   });
 }
 

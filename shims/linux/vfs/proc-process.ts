@@ -8,7 +8,7 @@ import { fail } from "./error.ts";
 import { O_ACCMODE, O_RDONLY, O_WRONLY } from "./flags.ts";
 import { type Entry, type FileSystem, type Inode, KERNEL } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
-import { fixedDirectory, MagicLink, type ProcContents, ProcDirectory, ProcessDirectory, ProcText } from "./proc.ts";
+import { fixedContents, fixedDirectory, MagicLink, ProcDirectory, ProcessDirectory, ProcText } from "./proc.ts";
 import { coredumpFilter } from "./proc-coredump.ts";
 import { mapFiles } from "./proc-map-files.ts";
 import { ProcMemory } from "./proc-memory.ts";
@@ -48,7 +48,7 @@ export class ProcessDirectories {
     if (!directory) {
       const files = this.#files(process, () => leaderOf(process));
       files.set("task", this.#taskList(process));
-      directory = new ProcessDirectory(this.#fs, contentsOf(files), process);
+      directory = new ProcessDirectory(this.#fs, fixedContents(files), process);
       this.#processes.set(process, directory);
     }
     return directory;
@@ -67,7 +67,7 @@ export class ProcessDirectories {
   }
 
   #directory(files: ReadonlyMap<string, Inode>, process: Process): ProcDirectory {
-    return new ProcDirectory(this.#fs, contentsOf(files), process.cred.euid, process.cred.egid);
+    return new ProcDirectory(this.#fs, fixedContents(files), process.cred.euid, process.cred.egid);
   }
 
   #taskList(process: Process): ProcDirectory {
@@ -77,6 +77,7 @@ export class ProcessDirectories {
         return task?.process === process ? this.ofTask(task) : undefined;
       },
       names: () => [...process.tasks].map((task) => String(task.tid)),
+      directories: () => process.tasks.size,
     });
   }
 
@@ -116,7 +117,14 @@ export class ProcessDirectories {
       ["cwd", link(() => process.fs.cwd)],
       ["environ", living(text(() => argument(process.mm.envStart, process.mm.envEnd), 0o400))],
       ["exe", link(exe, () => process.exe)],
-      ["fd", this.#descriptors(process, (fd, file) => this.#descriptorLink(process, fd, file))],
+      [
+        "fd",
+        this.#descriptors(
+          process,
+          (fd, file) => this.#descriptorLink(process, fd, file),
+          () => [...process.files.numbers()].length,
+        ),
+      ],
       ["fdinfo", this.#descriptors(process, (_, file) => text(() => descriptorText(file), 0o400))],
       ["limits", text(() => limitsText(process))],
       ["mem", new ProcMemory(fs, process, false)],
@@ -202,7 +210,7 @@ export class ProcessDirectories {
   }
 
   /** A directory with a file for each open descriptor; a file stays the same object while the descriptor means the same. */
-  #descriptors(process: Process, make: (fd: number, file: OpenFile) => Inode): ProcDirectory {
+  #descriptors(process: Process, make: (fd: number, file: OpenFile) => Inode, size?: () => number): ProcDirectory {
     const made = new Map<number, { file: OpenFile; inode: Inode }>();
     const contents = {
       lookup: (name: string) => {
@@ -216,6 +224,7 @@ export class ProcessDirectories {
         return inode;
       },
       names: () => [...process.files.numbers()].map(String),
+      ...(size && { size }),
     };
     return new ProcDirectory(this.#fs, contents, process.cred.euid, process.cred.egid, 0o500);
   }
@@ -234,11 +243,6 @@ export class ProcessDirectories {
     );
   }
 }
-
-const contentsOf = (files: ReadonlyMap<string, Inode>): ProcContents => ({
-  lookup: (name) => files.get(name),
-  names: () => [...files.keys()],
-});
 
 /** A name that is a plain decimal number. */
 export function decimal(name: string): number | undefined {

@@ -12,6 +12,10 @@ export const PROC_SUPER_MAGIC = 0x9fa0;
 export interface ProcContents {
   lookup(name: string): Inode | undefined;
   names(): string[];
+  /** How many directories there are, for st_nlink: always, or at the moment. Programs count the threads in `task` by it. */
+  readonly directories?: number | (() => number);
+  /** st_size, 0 when left out. */
+  size?(): number;
 }
 
 /** A directory whose entries the kernel makes up. */
@@ -21,8 +25,17 @@ export class ProcDirectory extends DirectoryInode {
 
   constructor(fs: FileSystem, contents: ProcContents, uid = 0, gid = 0, mode = 0o555) {
     super(fs, S_IFDIR | mode, uid, gid);
-    this.nlink = 2;
     this.#contents = contents;
+    this.nlink = 2;
+    if (typeof contents.directories === "number") this.nlink = 2 + contents.directories;
+  }
+
+  override get size(): number {
+    return this.#contents.size?.() ?? 0;
+  }
+
+  override refresh(): void {
+    if (typeof this.#contents.directories === "function") this.nlink = 2 + this.#contents.directories();
   }
 
   lookup(at: Entry, name: string): Entry | undefined {
@@ -58,6 +71,12 @@ export class ProcessDirectory extends ProcDirectory {
   }
 }
 
+/** Entries that stay as they are. */
+export function fixedContents(files: ReadonlyMap<string, Inode>): ProcContents {
+  const directories = [...files.values()].filter((inode) => inode.isDirectory).length;
+  return { lookup: (name) => files.get(name), names: () => [...files.keys()], directories };
+}
+
 /** A directory with fixed contents. */
 export function fixedDirectory(
   fs: FileSystem,
@@ -67,8 +86,7 @@ export function fixedDirectory(
   mode = 0o555,
 ): ProcDirectory {
   const table = new Map(Object.entries(files));
-  const contents = { lookup: (name: string) => table.get(name), names: () => [...table.keys()] };
-  return new ProcDirectory(fs, contents, uid, gid, mode);
+  return new ProcDirectory(fs, fixedContents(table), uid, gid, mode);
 }
 
 /** A file whose content is made up when it is read from its start. */

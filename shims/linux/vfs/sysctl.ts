@@ -20,7 +20,9 @@ function isTree(node: Inode | Tree): node is Tree {
 
 function directory(fs: FileSystem, tree: Tree): Inode {
   const files = Object.entries(tree).map(([name, node]) => [name, isTree(node) ? directory(fs, node) : node] as const);
-  return fixedDirectory(fs, Object.fromEntries(files.sort(([a], [b]) => (a < b ? -1 : 1))));
+  const made = fixedDirectory(fs, Object.fromEntries(files.sort(([a], [b]) => (a < b ? -1 : 1))));
+  made.nlink = 1; // whatever is in it (fs/proc/proc_sysctl.c)
+  return made;
 }
 
 export function sysctl(fs: FileSystem, kernel: Kernel): Inode {

@@ -74,6 +74,7 @@ export function systemRoot(vfs: Vfs, kernel: Kernel): ProcDirectory {
     block: directory({}),
     bus: directory({}),
     class: directory({}),
+    dev: directory({ block: directory({}), char: directory({}) }),
     devices: directory({ system: directory({ cpu, node }) }),
     fs: directory({ cgroup: directory({}) }),
     kernel: directory({ mm: directory({ ksm: directory({ run: text("0\n") }) }) }),
