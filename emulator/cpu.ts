@@ -222,6 +222,10 @@ export class Cpu {
   get stopSoftware(): boolean {
     return this.stopWords[6] !== 0;
   }
+  /** Of a debug exception: the breakpoints that raised it, and bit 14 for a single step, as DR6 has them. 0 for `int1`. */
+  get stopDebug(): number {
+    return this.stopWords[22] ?? 0;
+  }
   /** Blocks left of the budget of the last run. */
   get budgetLeft(): number {
     return this.#stopNumbers[4] ?? 0;
@@ -275,6 +279,16 @@ export class Cpu {
   setRegBig(register: number, value: bigint): void {
     if (register === rflagsIndex) this.#engine.setFlags(Number(value));
     else this.#big[register] = value;
+  }
+
+  /**
+   * Breakpoints of the debug registers (SDM vol. 3, 17.2): an instruction is not begun, and after an access that is watched the
+   * instruction ends and traps. What the host accesses for the guest is not seen.
+   * @param addresses DR0 to DR3
+   * @param control as DR7: what is enabled, each kind and length
+   */
+  setBreakpoints(addresses: Float64Array, control: number): void {
+    this.#engine.setBreakpoints(addresses, control);
   }
 
   /** Whether guests may use `rdfsbase` and its like. */

@@ -150,6 +150,9 @@ export class NativeEngine {
   setFlags(flags: number): void {
     this.#calls.setFlags(this.#number, flags);
   }
+  setBreakpoints(addresses: Float64Array, control: number): void {
+    this.#calls.setBreakpoints(this.#number, addresses, control);
+  }
   kernelGsBase(): bigint {
     return this.#calls.kernelGsBase(this.#number);
   }

@@ -56,6 +56,15 @@ CALL(setFlags) {
   return nullptr;
 }
 
+CALL(setBreakpoints) {
+  BEGIN
+  double* addresses = c.doubles(0, Breakpoints::COUNT);
+  uint32_t control = c.u32(1);
+  CHECK
+  c.engine().setBreakpoints(addresses, control);
+  return nullptr;
+}
+
 CALL(kernelGsBase) {
   BEGIN
   return c.toBigInt(c.engine().env.kernelGsBase());
@@ -312,7 +321,7 @@ napi_value makeEngines(napi_env env) {
       METHOD(usedFrames), METHOD(peakFrames), METHOD(setFlags), METHOD(kernelGsBase), METHOD(setKernelGsBase),
       METHOD(loadSelector), METHOD(enterUser), METHOD(setFsGsBase), METHOD(setStrictSegments), METHOD(gdtFrame),
       METHOD(ldtSize), METHOD(resizeLdt), METHOD(ldtEntry), METHOD(setLdtEntry), METHOD(saveContext), METHOD(restoreContext),
-      METHOD(fxsave), METHOD(fxrstor), METHOD(xsave), METHOD(xrstor)};
+      METHOD(setBreakpoints), METHOD(fxsave), METHOD(fxrstor), METHOD(xsave), METHOD(xrstor)};
 #undef METHOD
   napi_value object;
   napi_create_object(env, &object);

@@ -19,6 +19,8 @@
       "-Wl,--wrap=tcg_gen_lookup_and_goto_ptr_x86_64",
       "-Wl,--wrap=qht_remove",
       "-Wl,--wrap=qht_reset_size",
+      "-Wl,--wrap=cpu_watchpoint_address_matches_x86_64",
+      "-Wl,--wrap=cpu_check_watchpoint_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i32_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_ld_i64_x86_64",
       "-Wl,--wrap=tcg_gen_qemu_st_i32_x86_64",

@@ -20,6 +20,7 @@ constexpr uint64_t CR0 = 0x80050033, CR4 = 1u << 5 | 1u << 9 | 1u << 10;  // PAE
 constexpr uint64_t EFER = 0xd01;                                                       // NX, LMA, LME, SCE
 constexpr uint64_t KERNEL_HALF = 0x7ffffffff000ull;  // TASK_SIZE_MAX
 constexpr uint32_t DESC_P = 1u << 15;
+constexpr uint32_t DR6_STEP = 1u << 14;
 
 struct HookHead {
   int type, insn, refs, op, opFlags;
@@ -319,7 +320,10 @@ void Engine::stopException(uint32_t vector, uint32_t errorCode) {
 
 void Engine::onSyscallInstruction(uint32_t addend) {
   EnvHead& h = env.head();
-  if (ownInstruction()) return;
+  if (ownInstruction()) {
+    trapsForAccess();
+    return;
+  }
   h.eip += addend;
   if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
   h.regs[1] = h.eip;
@@ -339,12 +343,13 @@ bool Engine::onCpuidInstruction() {
   const Decoded& d = ownInstructionAt(env.head().eip);
   if (SseForm form = hostForm(d, env.head().hflags); form.to) {
     // The translator does not know of other flags.
-    if (!computeOnHost(d, form) || form.to == SseForm::flags) internals::exitBlock(cpu);
+    if (!computeOnHost(d, form) || trapsForAccess() || form.to == SseForm::flags) internals::exitBlock(cpu);
     return true;
   }
   if (d.verdict != Verdict::repString) return extendedCpuid();
   // The block goes on with the next instruction, unless there is a reason to look around first.
-  if (repString(d) != Repeated::done) internals::exitBlock(cpu);
+  bool ends = repString(d) != Repeated::done;
+  if (trapsForAccess() || ends) internals::exitBlock(cpu);
   return true;
 }
 
@@ -367,6 +372,8 @@ void Engine::onInterrupt(uc_engine*, uint32_t number, void* self) {
     e.aloneTrap_ = false;
     return;
   }
+  if (number == 13 && e.breaksHere()) return;
+  if (number == 1) e.hits_ |= DR6_STEP;
   if (e.stopped_) return;  // the trap of a single step after an instruction of ours that has stopped already
   bool software = e.env.exceptionIsInt();
   e.stop.software = software;
@@ -408,7 +415,10 @@ void Engine::setCounting(bool on) {
 void Engine::run() {
   EnvHead& h = env.head();
   if ((stop.budget >= 0) != counting_ || counting_ != bool(h.hflags & HF_IOBPT)) setCounting(stop.budget >= 0);
-  stopped_ = aloneTrap_ = false;
+  if (breaking_) h.hflags |= HF_BREAKS;
+  else h.hflags &= ~HF_BREAKS;
+  stopped_ = aloneTrap_ = aloneForTrap_ = false;
+  hits_ = 0;
   checkedAt_ = ~uint64_t(0);
   internals::forgetAlone(cpu);
   stop.kind = FAILED;
@@ -441,6 +451,7 @@ void Engine::run() {
   }
   if (!(h.hflags & HF_CS64)) h.eip = uint32_t(h.eip);
   if (stop.kind == EXCEPTION) refineStop();
+  stop.debug = stop.kind == EXCEPTION && stop.vector == 1 ? hits_ : 0;
   if (syscallTf_) {
     h.eflags |= FLAG_TF;
     syscallTf_ = false;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "decode.h"
@@ -43,16 +44,30 @@ struct StopBlock {
   uint32_t miss;          // 64: for a page fault, why: -Miss
   uint64_t exactAddress;  // 72: of a page fault, where a double would round
   double codeBytes;       // 80: length of the code of these blocks, likewise
+  uint32_t debug;         // 88: of a debug exception, the breakpoints that raised it, as DR6 has them
 };
 
 constexpr uint32_t GDT_ENTRIES = 16;
 // __USER_DS of an x86-64 kernel, the only kind that has `syscall`.
 constexpr uint16_t SYSRET_SS = 0x2b;
-constexpr uint64_t FLAG_TF = 0x100, FLAG_AC = 1 << 18;
+constexpr uint64_t FLAG_TF = 0x100, FLAG_RF = 1 << 16, FLAG_AC = 1 << 18;
 
 struct Context {
   char env[Env::contextSize];
   uint64_t gdt[GDT_ENTRIES];
+};
+
+struct Breakpoints {
+  static constexpr uint32_t COUNT = 4;
+  // Of length 0 where there is none; the kind is as DR7 has it.
+  struct One {
+    uint64_t address = 0;
+    uint8_t length = 0, kind = 0;
+  };
+  One ones[COUNT];
+  // As DR6 says which.
+  uint32_t executing(uint64_t address) const;
+  uint32_t accessing(uint64_t address, uint64_t size, bool writes) const;
 };
 
 class Engine {
@@ -103,6 +118,10 @@ class Engine {
   void xsave(uint8_t* image);
   bool xrstor(const uint8_t* image);
   void setCounting(bool on);
+  // Four addresses, and DR7.
+  void setBreakpoints(const double* addresses, uint32_t control);
+  bool watches(uint64_t address, uint64_t size) const { return watching_ && breakpoints_.accessing(address, size, true); }
+  void onWatchedAccess(uint64_t address, uint64_t size, bool writes, uintptr_t retaddr);
 
   uc_engine* uc = nullptr;
   Env env;
@@ -203,6 +222,14 @@ class Engine {
   bool checkSegments(const Decoded& d);
   bool checkAccess(int segment, uint64_t offset, uint64_t size, Access access);
   void runAlone();
+  bool breaksHere();
+  void dropBreaksAt(uint64_t address);
+  void noteBreakPage(uint64_t pc, uint32_t frame);
+  bool trapsForAccess();
+  // Of an instruction of the engine's own.
+  void noteAccess(uint64_t address, uint64_t size, bool writes) {
+    if (watching_) hits_ |= breakpoints_.accessing(address, size, writes);
+  }
   // leaves: done, but what the block goes on with may be translated wrongly
   enum class Repeated { done, leaves, more, stopped };
   Repeated repString(const Decoded& d);
@@ -250,6 +277,13 @@ class Engine {
   Temporary target_ = 0;
   bool stopped_ = false;
   bool strict_ = false;
+  Breakpoints breakpoints_;
+  bool watching_ = false, breaking_ = false;  // there are some on data, on instructions
+  // Of the blocks that are kept apart for them: their addresses, and where the blocks lie, as page and frame.
+  uint64_t translatedBreaks_[Breakpoints::COUNT] = {~uint64_t(0), ~uint64_t(0), ~uint64_t(0), ~uint64_t(0)};
+  std::unordered_multimap<uint64_t, uint32_t> breakPages_;
+  uint32_t hits_ = 0;
+  bool aloneForTrap_ = false;  // the next block is the instruction that accesses what is watched
   Processor processor_ = Processor::v2;
   // The next block is one checked instruction: not counted, and the single-step trap before it is not one.
   bool aloneTrap_ = false;

@@ -113,6 +113,7 @@ bool Engine::loadGuest(uint64_t address, void* into, uint32_t size, Access acces
     std::memcpy(static_cast<char*>(into) + done, physical->base() + at, n);
     done += n;
   }
+  if (access == READ) noteAccess(address, size, false);
   return true;
 }
 
@@ -132,6 +133,7 @@ bool Engine::storeGuest(uint64_t address, const void* from, uint32_t size) {
     if (beforeWrite(uint32_t(uint64_t(at[part]) / PAGE))) storedCode_ = true;
     std::memcpy(physical->base() + at[part], static_cast<const char*>(from) + (part ? first : 0), part ? size - first : first);
   }
+  noteAccess(address, size, true);
   return true;
 }
 

@@ -22,7 +22,7 @@ bool takeOver(std::string&) { return true; }
 // clang-format off
 #define TAKEN(X) \
   X(x86_cpu_tlb_fill_x86_64) X(memory_mapping) X(gen_intermediate_code_x86_64) X(cpu_ldub_code_x86_64) \
-  X(helper_sysenter_x86_64) X(helper_cpuid_x86_64) X(helper_svm_check_intercept_param_x86_64) X(tcg_gen_callN_x86_64) X(tcg_emit_op_x86_64) X(tcg_gen_op3_x86_64) X(tcg_gen_brcondi_i32_x86_64) X(tcg_gen_lookup_and_goto_ptr_x86_64) X(qht_remove) X(qht_reset_size) X(tcg_gen_qemu_ld_i32_x86_64) \
+  X(helper_sysenter_x86_64) X(helper_cpuid_x86_64) X(helper_svm_check_intercept_param_x86_64) X(tcg_gen_callN_x86_64) X(tcg_emit_op_x86_64) X(tcg_gen_op3_x86_64) X(tcg_gen_brcondi_i32_x86_64) X(tcg_gen_lookup_and_goto_ptr_x86_64) X(qht_remove) X(qht_reset_size) X(cpu_watchpoint_address_matches_x86_64) X(cpu_check_watchpoint_x86_64) X(tcg_gen_qemu_ld_i32_x86_64) \
   X(tcg_gen_qemu_ld_i64_x86_64) X(tcg_gen_qemu_st_i32_x86_64) X(tcg_gen_qemu_st_i64_x86_64) X(cpu_get_tsc_x86_64) X(cpu_exec_x86_64) X(helper_syscall_x86_64) X(helper_fxsave_x86_64) X(helper_ldmxcsr_x86_64) X(helper_fxrstor_x86_64) \
   X(helper_phaddw_mmx_x86_64) X(helper_phaddw_xmm_x86_64) X(helper_phaddd_mmx_x86_64) X(helper_phaddd_xmm_x86_64) \
   X(helper_phaddsw_mmx_x86_64) X(helper_phaddsw_xmm_x86_64) X(helper_phsubw_mmx_x86_64) X(helper_phsubw_xmm_x86_64) \

@@ -90,6 +90,7 @@ struct Env {
 constexpr uint32_t HF_CPL = 3u, HF_CS32 = 1u << 4, HF_SS32 = 1u << 5, HF_ADDSEG = 1u << 6, HF_LMA = 1u << 14,
                    HF_CS64 = 1u << 15, HF_OSFXSR = 1u << 22, HF_IOBPT = 1u << 24,
                    HF_SHAPED = 1u << 20,  // ours (SVME, which nothing here uses): a segment of 32-bit code is not flat
+                   HF_BREAKS = 1u << 19,  // ours (SMM): there are breakpoints on instructions
                    HF_FLOAT_TRAPS = 1u << 23;  // ours (SMAP, of the kernel's accesses): MXCSR has an unmasked exception
 // Those that differ between threads, and those that never change: CPL 3, PE, MP, LMA, OSFXSR.
 constexpr uint32_t HF_CONTEXT = 1u << 3 /* after mov ss */ | HF_CS32 | HF_SS32 | HF_ADDSEG | HF_CS64 | HF_IOBPT;

@@ -35,7 +35,7 @@ Engine::Repeated Engine::repString(const Decoded& d) {
   uint64_t spent = 0;
   bool codeWritten = false;
   storedCode_ = false;
-  bool stepping = (h.eflags & FLAG_TF) || strict_;  // a trap or a check after each element
+  bool stepping = (h.eflags & FLAG_TF) || strict_ || watching_;  // a trap or a check after each element
   if (h.eflags & FLAG_AC && count) {
     uint64_t s = moves ? sourceBase + (rsi & mask) : 0, t = targetBase + (rdi & mask);
     if ((s | t) & (size - 1) && canonical(s) && canonical(t)) {
@@ -136,6 +136,8 @@ Engine::Repeated Engine::repString(const Decoded& d) {
         for (uint64_t k = 0; k < bytesTotal; k += size) std::memcpy(tp + k, value, size);
       }
     }
+    if (moves) noteAccess(s, size, false);
+    noteAccess(t, size, true);
     uint64_t step = down ? 0 - steps * size : steps * size;
     if (moves) put(rsi, rsi + step);
     put(rdi, rdi + step);

@@ -29,11 +29,22 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
   };
   int64_t at = active_->translate(pc, FETCH);
   if (at < 0) return maxInstructions;
+  if (flags & HF_BREAKS) noteBreakPage(pc, uint32_t(uint64_t(at) / PAGE));
   const uint8_t* bytes = physical->base() + at;
   size_t left = PAGE - (pc & (PAGE - 1));
   uint8_t window[30];
+  bool breaks = flags & HF_BREAKS && breaking_;
+  if (breaks && flags & FLAG_RF) {
+    maxInstructions = 1;  // it has been told of the one that is here
+    breaks = false;
+  }
   for (int count = 0; count < maxInstructions; count++) {
     if (left == 0) return count;
+    if (breaks && breakpoints_.executing(pc)) {
+      if (count) return count;
+      patches_[patchCount_++] = {pc, {0xf4, 0}, 1};  // onInterrupt
+      return 1;
+    }
     Decoded d = decode(bytes, left, width, processor_);
     if (!d.length && left < 15) {
       if (count) return count;
@@ -53,6 +64,7 @@ int Engine::prepareTranslation(const char* tb, int maxInstructions) {
       patchInstruction(pc, d, width, d.verdict == Verdict::vector);
       return 1;
     }
+    if (flags & HF_BREAKS && d.map == 2 && d.opcode == 0xaa) d.verdict = Verdict::undefined;  // RSM, by the flag that is ours
     toHost(d);
     if (!d.length) return count + 1;  // too long: the translator raises #GP itself
     if (checks && (d.verdict != Verdict::undefined) && needsCheck(d, flags)) {

@@ -168,7 +168,7 @@ Engine::Repeated Engine::runVector(const VectorPlan& plan) {
       return Repeated::stopped;
     }
     int64_t at = active_->translateQuickly(address, plan.stores ? WRITE : READ);
-    if (at < 0 || (address & (PAGE - 1)) > PAGE - plan.size || strict_ ||
+    if (at < 0 || (address & (PAGE - 1)) > PAGE - plan.size || strict_ || watching_ ||
         (plan.stores && (plan.floats || physical->hasCode(uint32_t(uint64_t(at) / PAGE))))) {
       return vectorSlowly(plan, offset, address);
     }
@@ -185,6 +185,12 @@ void Engine::onVectorInstruction(uint32_t number, uint64_t eip, uintptr_t return
   h.eip = eip;
   const VectorPlan& plan = vectors_.at(number);
   Repeated end = runVector(plan);
+  if (__builtin_expect(hits_, 0) && end != Repeated::stopped && trapsForAccess()) {
+    if (plan.givesFlags) h.ccOp = CC_EFLAGS;
+    h.eip = eip + plan.length;
+    if (!(h.hflags & HF_CS64)) h.eip &= 0xffffffffu;
+    internals::exitBlock(cpu);
+  }
   if (__builtin_expect(end == Repeated::done, 1)) return;
   if (end == Repeated::leaves) {
     if (h.eflags & FLAG_TF) return;  // blocks of one instruction, and the trap is still to come

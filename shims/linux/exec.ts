@@ -259,6 +259,7 @@ function become(task: Task, entry: Entry, name: string, loaded: Loaded): void {
   cpu.setReg(Reg.rsp, loaded.sp);
   cpu.setReg(Reg.rip, loaded.entry);
   cpu.setReg(Reg.rflags, RFLAGS_START);
+  task.debug?.flush(cpu);
   const { userCs32, userCs64 = userCs32, userDs } = gdtLayouts.x86_64;
   cpu.enterUser(wide, wide ? userCs64 : userCs32, userDs);
   resetFpu(task);

@@ -8,6 +8,7 @@ import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { strike } from "../../providers/host-events.ts";
 import { MEASURES_FROM } from "./clock.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
+import { type DebugRegisters, disarm } from "./ptrace/debug-registers.ts";
 import { abortCriticalSection } from "./rseq.ts";
 import { refreshLdt } from "./signals/ldt.ts";
 import { Stepper } from "./stepping.ts";
@@ -60,6 +61,8 @@ class Runner {
   readonly #kernel: Kernel;
   readonly #dispatcher: Dispatcher;
   readonly #stepper: Stepper;
+  /** The debug registers that are in the CPU. */
+  #debug: DebugRegisters | undefined;
   readonly #wallDeadline: number;
   readonly #signal: { readonly aborted: boolean } | undefined;
   #blocksLeft: number;
@@ -153,6 +156,13 @@ class Runner {
     machine.activate(task.process.mm.space);
     if (task.context !== undefined) machine.cpu.restoreContext(task.context);
     kernel.current = task;
+    if (task.debug !== this.#debug) this.#arm(task);
+  }
+
+  #arm({ debug, cpu }: Task): void {
+    if (debug?.armed) debug.arm(cpu);
+    else if (this.#debug?.armed) disarm(cpu);
+    this.#debug = debug;
   }
 
   /** How many blocks the next run may take; -1 for as many as it likes. */

@@ -22,6 +22,7 @@ import type { Mm } from "./mm.ts";
 import type { HostNetwork } from "./net/host.ts";
 import { Network } from "./net/network.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
+import type { DebugRegisters } from "./ptrace/debug-registers.ts";
 import type { Tracee } from "./ptrace/tracee.ts";
 import type { Random, RandomStream } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -392,6 +393,8 @@ export class Task {
   seccomp: Seccomp | undefined;
   /** What it is to the one who traces it; undefined for an untraced one. */
   tracee: Tracee | undefined;
+  /** Its debug registers; undefined where nobody has touched them. They stay when its tracer goes. */
+  debug: DebugRegisters | undefined;
   /** Whom it traces. */
   tracees: Set<Tracee> | undefined;
   /** What restart_syscall goes on with. */

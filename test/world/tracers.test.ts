@@ -130,6 +130,59 @@ int main() {
     expect(here.stdout).toContain("[New Thread");
     await asNatively(here, () => told(theirs(command)));
   });
+
+  const WATCHED = `
+#include <pthread.h>
+int counter, seen; char text[16]; short pairs[4];
+__attribute__((noinline)) void add(int n) { counter += n; }
+__attribute__((noinline)) int look(void) { return counter; }
+void *work(void *argument) { add(100); return argument; }
+int main() {
+  pthread_t thread;
+  int own = 1;
+  for (int i = 0; i < 3; i++) add(i);
+  seen = look();
+  pairs[2] = 7;
+  for (int i = 0; i < 10; i++) text[i] = 'a' + i;
+  pthread_create(&thread, 0, work, 0);
+  pthread_join(thread, 0);
+  own += look();
+  return own + pairs[2] + seen;
+}
+`;
+  it.each([
+    ["x86-64", "-m64"],
+    ["i386", "-m32"],
+  ])("with breakpoints of the processor, %s", { timeout: 300_000 }, async (name, width) => {
+    const text = path.join(directory, "watched.c");
+    writeFileSync(text, WATCHED);
+    const file = compile(`watched-${name}`, text, [width, "-g", "-O0"]);
+    const steps = [
+      ...["set width 0", "set print thread-events off", "break main", "run", "watch counter", "awatch pairs[2]"],
+      ...["watch *(int *)(text + 8)", "hbreak look", ...Array(7).fill("continue"), "info breakpoints", "delete 2 3 5"],
+      ...["rwatch seen", "watch -l own", "thbreak add", ...Array(5).fill("continue")],
+    ];
+    const args = steps.flatMap((one) => ["-ex", one]);
+    const command = ["/usr/bin/gdb", "-nx", "--batch", ...args, file] as const;
+    const told = (outcome: Outcome) => ({ ...outcome, stdout: plain(outcome.stdout), stderr: plain(outcome.stderr) });
+    const here = told(ours(command));
+    expect(here.stdout).toContain("Hardware access (read/write) watchpoint");
+    await asNatively(here, () => told(theirs(command)));
+  });
+});
+
+describe.skipIf(noNative)("the debug registers", () => {
+  it.each([
+    ["x86-64", "-m64"],
+    ["i386", "-m32"],
+  ])("of a child, as ptrace takes them and where they stop it, %s", async (name, width) => {
+    const source = path.join(ROOT, "fixtures/c/debug-registers.c");
+    const options = [width, "-msse2", "-O1", "-fno-pie", "-no-pie"];
+    const file = compile(`debug-registers-${name}`, source, options);
+    const here = ours([file]);
+    expect(here.stdout).toContain("writes to 2, stepped");
+    await asNatively(here, () => theirs([file]));
+  });
 });
 
 describe.skipIf(missing("/usr/bin/ltrace"))("ltrace", () => {

@@ -166,9 +166,9 @@ function user({ task, tracee, code, address, data, exact }: Request): number {
     putWord(task, data, value);
     return 0;
   }
-  const done = inContextOf(task, tracee.task, () => pokeUser(tracee, address, exact, word));
-  if (done === "no breakpoints") return task.fail(Errno.ENOSPC, "the CPU has no debug registers");
-  return done ? 0 : bad();
+  const error = inContextOf(task, tracee.task, () => pokeUser(tracee, address, exact, word));
+  if (error === Errno.EIO) return bad();
+  return error === 0 ? 0 : task.fail(error, `no breakpoint is like that, or lies there`);
 }
 
 function go({ task, tracee, code, data }: Request): number {
@@ -350,6 +350,6 @@ function filter({ task, tracee, code, address, data }: Request): number {
 export const ptraceCalls: readonly Row[] = [
   row("ptrace", { x86_64: 101, i386: 26 }, [choice("PTRACE_", Ptrace, "long"), pid, pointer, pointer], ptrace, {
     family: "process",
-    support: "no hardware breakpoints (ENOSPC), and PTRACE_SINGLEBLOCK answers EIO",
+    support: "PTRACE_SINGLEBLOCK answers EIO; data breakpoints do not see what system calls access",
   }),
 ];

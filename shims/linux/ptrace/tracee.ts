@@ -68,8 +68,6 @@ export class Tracee {
   refused:
     | { readonly cs: number; readonly ss: number; readonly vector: number; readonly errorCode: number }
     | undefined;
-  /** Debug registers 0 to 3 and 7 as they were poked. */
-  readonly debug = new BigUint64Array(8);
 
   constructor(task: Task, tracer: Task, seized: boolean, options: number) {
     this.task = task;

@@ -1,8 +1,8 @@
 /** CPU exceptions as signals: number, si_code, si_addr, trap number and error code (arch/x86/kernel/traps.c, mm/fault.c). */
 import { Reg } from "../../../emulator/cpu.ts";
-import { MemoryFault } from "../../../emulator/errors.ts";
 import { Flag, Vector } from "../../../emulator/x86.ts";
 import { x86_64 } from "../abi.ts";
+import { DebugRegisters } from "../ptrace/debug-registers.ts";
 import type { Fault } from "../signal-port.ts";
 import type { Task } from "../task.ts";
 import { SiCode, Signal } from "./numbers.ts";
@@ -11,8 +11,7 @@ import { SigInfo } from "./siginfo.ts";
 /** Vectors whose exceptions are traps: RIP is past the instruction, and RF is not set. */
 const TRAPS: ReadonlySet<number> = new Set([Vector.DB, Vector.BP, Vector.OF]);
 const PF_PROT = 1;
-/** Its one byte of code. */
-const INT1 = 0xf1;
+const DR6_STEP = 0x4000;
 const MXCSR_AT = 24;
 
 /** True when the instruction at RIP is the one that failed. */
@@ -37,15 +36,18 @@ function floatCode(task: Task, vector: number): number {
   return raised & 0x20 ? SiCode.FPE_FLTRES : 0;
 }
 
-/** `int1` raises the same exception as a single step; TF itself may have been cleared by the very instruction that was stepped. */
-function isInt1({ cpu, memory }: Task): boolean {
-  if (cpu.regLow(Reg.rflags) & Flag.TF) return false;
-  try {
-    return memory.u8(cpu.reg(Reg.rip) - 1) === INT1;
-  } catch (error) {
-    if (error instanceof MemoryFault) return false;
-    throw error;
+/** A single step, a breakpoint of the debug registers, or `int1` (exc_debug_user). */
+function debugTrap(task: Task, pc: bigint): SigInfo {
+  const { cpu } = task;
+  const causes = cpu.stopDebug;
+  if (task.tracee !== undefined || task.debug !== undefined) {
+    task.debug ??= new DebugRegisters();
+    task.debug.status = BigInt(causes);
+    // The instruction has not run, and is to run next.
+    if (task.debug.executes(causes)) cpu.setReg(Reg.rflags, cpu.regLow(Reg.rflags) | Flag.RF);
   }
+  const code = causes & DR6_STEP ? SiCode.TRAP_TRACE : causes !== 0 ? SiCode.TRAP_HWBKPT : SiCode.TRAP_BRKPT;
+  return SigInfo.fault(Signal.SIGTRAP, code, pc);
 }
 
 /** SIGSEGV and SIGBUS without more to tell. */
@@ -67,7 +69,7 @@ export function signalForFault(task: Task, fault: Fault): SigInfo | undefined {
     case Vector.DE:
       return SigInfo.fault(Signal.SIGFPE, SiCode.FPE_INTDIV, pc);
     case Vector.DB:
-      return SigInfo.fault(Signal.SIGTRAP, isInt1(task) ? SiCode.TRAP_BRKPT : SiCode.TRAP_TRACE, pc);
+      return debugTrap(task, pc);
     case Vector.BP:
       return plain(Signal.SIGTRAP);
     case Vector.UD:

@@ -123,7 +123,7 @@ const ownCodes: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
   [Signal.SIGFPE, codeMap("FPE_INTDIV", "FPE_FLTDIV", "FPE_FLTOVF", "FPE_FLTUND", "FPE_FLTRES", "FPE_FLTINV")],
   [Signal.SIGSEGV, codeMap("SEGV_MAPERR", "SEGV_ACCERR")],
   [Signal.SIGBUS, codeMap("BUS_ADRALN", "BUS_ADRERR")],
-  [Signal.SIGTRAP, codeMap("TRAP_BRKPT", "TRAP_TRACE")],
+  [Signal.SIGTRAP, codeMap("TRAP_BRKPT", "TRAP_TRACE", "TRAP_HWBKPT")],
   [Signal.SIGCHLD, codeMap("CLD_EXITED", "CLD_KILLED", "CLD_DUMPED", "CLD_STOPPED", "CLD_CONTINUED")],
 ]);
 
