@@ -1,5 +1,6 @@
 /** Flags and enums with the kernel's names (the uapi headers), for memory, process, thread, time and TLS calls. */
 import { choice, flags, type Kind, scalar } from "./kinds.ts";
+import { Resource } from "./limits.ts";
 
 /** asm/prctl.h */
 export const ArchPrctl = {
@@ -125,24 +126,7 @@ export const ClockId = {
 export const clockId: Kind = choice("CLOCK_", ClockId);
 export const timerFlags: Kind = flags("TIMER_", { TIMER_ABSTIME: 1 }, "int");
 
-export const resource: Kind = choice("RLIMIT_", {
-  RLIMIT_CPU: 0,
-  RLIMIT_FSIZE: 1,
-  RLIMIT_DATA: 2,
-  RLIMIT_STACK: 3,
-  RLIMIT_CORE: 4,
-  RLIMIT_RSS: 5,
-  RLIMIT_NPROC: 6,
-  RLIMIT_NOFILE: 7,
-  RLIMIT_MEMLOCK: 8,
-  RLIMIT_AS: 9,
-  RLIMIT_LOCKS: 10,
-  RLIMIT_SIGPENDING: 11,
-  RLIMIT_MSGQUEUE: 12,
-  RLIMIT_NICE: 13,
-  RLIMIT_RTPRIO: 14,
-  RLIMIT_RTTIME: 15,
-});
+export const resource: Kind = choice("RLIMIT_", Resource);
 
 /** linux/prctl.h, as far as answered. */
 export const Prctl = {

@@ -1,11 +1,11 @@
 /** TCP over the host's network. */
 import type { Socket as HostSocket, Server } from "node:net";
+import { ByteQueue } from "../byte-queue.ts";
 import { Errno } from "../errno.ts";
 import type { Task } from "../task.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "../vfs/flags.ts";
 import type { Wait } from "../wait.ts";
 import { type Endpoint, familyOf, isAny, isLoopback } from "./address.ts";
-import { ByteQueue } from "./byte-queue.ts";
 import {
   AF_UNSPEC,
   IPPROTO_TCP,

@@ -1,10 +1,10 @@
+import { ByteQueue } from "../byte-queue.ts";
 import { Errno } from "../errno.ts";
 import type { Armed } from "../signals/timers.ts";
 import type { Task } from "../task.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDNORM, POLLWRNORM } from "../vfs/flags.ts";
 import type { Wait } from "../wait.ts";
 import { type Endpoint, familyOf, isAny, isBroadcast, isMulticast } from "./address.ts";
-import { ByteQueue } from "./byte-queue.ts";
 import {
   AF_INET,
   AF_UNSPEC,

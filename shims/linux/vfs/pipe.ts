@@ -1,3 +1,4 @@
+import { ByteQueue } from "../byte-queue.ts";
 import { Errno } from "../errno.ts";
 import { PAGE } from "../pages.ts";
 import type { UserCounts } from "../user-counts.ts";
@@ -41,9 +42,7 @@ export class Pipe {
   readonly #taken: number[] = [];
   /** Where the data of the newest slot ends in its page. */
   #lastEnd = PAGE;
-  #ring = new Uint8Array(PAGE);
-  #head = 0;
-  #length = 0;
+  readonly #bytes = new ByteQueue();
 
   /** @param quota for users without privileges */
   constructor(quota?: PipeQuota) {
@@ -81,7 +80,7 @@ export class Pipe {
   }
 
   get length(): number {
-    return this.#length;
+    return this.#bytes.length;
   }
 
   /** Bytes in free slots. */
@@ -115,18 +114,11 @@ export class Pipe {
 
   /** Copies without taking away; tee(2). */
   peek(into: Uint8Array): number {
-    const count = Math.min(into.length, this.#length);
-    const first = Math.min(count, this.#ring.length - this.#head);
-    into.set(this.#ring.subarray(this.#head, this.#head + first));
-    if (first < count) into.set(this.#ring.subarray(0, count - first), first);
-    return count;
+    return this.#bytes.peek(into);
   }
 
   unread(bytes: Uint8Array): void {
-    this.#reserve(this.#length + bytes.length);
-    this.#head = (this.#head - bytes.length + this.#ring.length) % this.#ring.length;
-    this.#copyIn(this.#head, bytes);
-    this.#length += bytes.length;
+    this.#bytes.unshift(bytes);
     this.#taken.unshift(bytes.length);
     this.readable.wake();
   }
@@ -148,17 +140,13 @@ export class Pipe {
       count += piece;
     }
     if (count === 0) return 0;
-    this.#reserve(this.#length + count);
-    const tail = (this.#head + this.#length) % this.#ring.length;
-    this.#copyIn(tail, count === from.length ? from : from.subarray(0, count));
-    this.#length += count;
+    this.#bytes.push(count === from.length ? from : from.subarray(0, count));
     this.readable.wake();
     return count;
   }
 
   #consume(count: number): void {
-    this.#head = (this.#head + count) % this.#ring.length;
-    this.#length -= count;
+    this.#bytes.drop(count);
     let left = count;
     let gone = 0;
     for (const [index, length] of this.#taken.entries()) {
@@ -171,22 +159,6 @@ export class Pipe {
     }
     this.#taken.splice(0, gone);
     if (gone > 0) this.writable.wake();
-  }
-
-  #copyIn(at: number, bytes: Uint8Array): void {
-    const first = Math.min(bytes.length, this.#ring.length - at);
-    this.#ring.set(first === bytes.length ? bytes : bytes.subarray(0, first), at);
-    if (first < bytes.length) this.#ring.set(bytes.subarray(first), 0);
-  }
-
-  #reserve(length: number): void {
-    if (length <= this.#ring.length) return;
-    let size = this.#ring.length;
-    while (size < length) size *= 2;
-    const ring = new Uint8Array(size);
-    this.peek(ring);
-    this.#ring = ring;
-    this.#head = 0;
   }
 }
 

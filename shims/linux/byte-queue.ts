@@ -1,4 +1,4 @@
-/** Bytes on their way through a connection: a ring that grows as needed. */
+/** Bytes on their way through a pipe or a connection: a ring that grows as needed. */
 export class ByteQueue {
   #ring = new Uint8Array(4096);
   #head = 0;
@@ -38,7 +38,7 @@ export class ByteQueue {
 
   #copyIn(at: number, bytes: Uint8Array): void {
     const first = Math.min(bytes.length, this.#ring.length - at);
-    this.#ring.set(bytes.subarray(0, first), at);
+    this.#ring.set(first === bytes.length ? bytes : bytes.subarray(0, first), at);
     if (first < bytes.length) this.#ring.set(bytes.subarray(first), 0);
   }
 
