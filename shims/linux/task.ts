@@ -79,6 +79,7 @@ export interface UtsNames {
   domainname: string;
 }
 
+/** All that the processes of one run share. Two runs side by side have two kernels. */
 export class Kernel {
   readonly machine: Machine;
   readonly gate: Gate;
@@ -202,6 +203,7 @@ export interface ProcessOptions {
   readonly limits: Limits;
 }
 
+/** A thread group: what its threads have in common, and its place among parents, groups and sessions. */
 export class Process {
   readonly kernel: Kernel;
   readonly pid: number;
@@ -320,6 +322,7 @@ export interface Rseq {
   readonly signature: number;
 }
 
+/** A thread, and the first argument of every handler: its registers are in the CPU while its call is answered. */
 export class Task {
   readonly kernel: Kernel;
   readonly process: Process;

@@ -82,6 +82,7 @@ export interface WaitOptions {
   readonly cleanup?: () => void;
 }
 
+/** What a handler answers that has to block. A task has at most one at a time. */
 export class Wait {
   readonly queues: readonly WaitQueue[];
   readonly attempt: () => number | undefined;

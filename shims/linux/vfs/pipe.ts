@@ -26,6 +26,7 @@ export interface PipeQuota {
   readonly hard: number;
 }
 
+/** The bytes between the two ends of a pipe or FIFO, in slots of a page each as Linux counts them (fs/pipe.c). */
 export class Pipe {
   readonly readable = new WaitQueue();
   readonly writable = new WaitQueue();
