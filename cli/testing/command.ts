@@ -1,5 +1,4 @@
 /** `shimbed test`. */
-
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";

@@ -1,5 +1,4 @@
 /** Runs guests for tests: each in a machine of its own, with nothing of the host but its files. */
-
 import { UserError } from "../../emulator/errors.ts";
 import type { Processor } from "../../emulator/machine.ts";
 import { parseInjectRule } from "../../providers/inject-rule.ts";

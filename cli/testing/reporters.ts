@@ -1,5 +1,4 @@
 /** Results for people, TAP consumers, CI systems (JUnit XML) and programs. */
-
 import { isFailure, type Results, totals } from "./results.ts";
 import type { CaseResult } from "./run-case.ts";
 

@@ -12,10 +12,9 @@ export const FUTEX_WAITERS = 0x8000_0000;
 export const FUTEX_OWNER_DIED = 0x4000_0000;
 export const FUTEX_TID_MASK = 0x3fff_ffff;
 
-/** One task's wait on one word. */
 export const FUTEX_BITSET_MATCH_ANY = 0xffff_ffff;
 
-/** A task that waits at a futex word, in its queue until it is woken or moved to another. */
+/** One task's wait on one word, in its queue until it is woken or moved to another. */
 export class FutexWaiter {
   readonly task: Task;
   readonly bitset: number;

@@ -370,12 +370,12 @@ class Runner {
   }
 }
 
-/** The smaller of two budgets, where a negative one has no end. */
 /** A turn of a thread by its nice value: a step is worth a quarter, as in the kernel's weights (sched_prio_to_weight). */
 function weighed(turn: number, nice: number): number {
   return nice === 0 ? turn : Math.max(1, Math.round(turn * 1.25 ** -nice));
 }
 
+/** The smaller of two budgets, where a negative one has no end. */
 function sooner(budget: number, blocks: number): number {
   if (blocks === Number.POSITIVE_INFINITY) return budget;
   return budget < 0 ? blocks : Math.min(budget, blocks);

@@ -1,5 +1,4 @@
 /** Everything processes of a run share by key or name beside files and sockets. */
-
 import type { Kernel, Process } from "../task.ts";
 import { MessageQueues } from "./messages.ts";
 import { PosixQueues } from "./posix-queues.ts";

@@ -1,5 +1,4 @@
 /** What a thread has agreed to do without (seccomp(2)). */
-
 import { Work } from "../ptrace/numbers.ts";
 import type { Task } from "../task.ts";
 import type { Instruction } from "./bpf.ts";

@@ -1,5 +1,4 @@
 /** What all processes of a run share about signals. */
-
 import { UserCounts } from "../user-counts.ts";
 import { FrameScratch } from "./fpstate.ts";
 import { TimerList } from "./timers.ts";

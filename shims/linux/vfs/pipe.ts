@@ -14,10 +14,6 @@ const FEWEST_SLOTS = 2;
 /** Their descriptions, of 40 bytes each, are one piece of the kernel's memory: 4 MiB at most (pipe_resize_ring). */
 const MOST_SLOTS = 65_536;
 
-/**
- * The bytes between the two ends of a pipe, counted in slots of a page as Linux does (fs/pipe.c): a slot that is read in part
- * stays taken, and only the odd part of a write shares the slot before it. How much a write takes depends on it.
- */
 /** What the pipes of one user may hold, in pages (fs.pipe-user-pages-soft and -hard; 0 for no limit). */
 export interface PipeQuota {
   readonly user: number;
@@ -26,7 +22,10 @@ export interface PipeQuota {
   readonly hard: number;
 }
 
-/** The bytes between the two ends of a pipe or FIFO, in slots of a page each as Linux counts them (fs/pipe.c). */
+/**
+ * The bytes between the two ends of a pipe, counted in slots of a page as Linux does (fs/pipe.c): a slot that is read in part
+ * stays taken, and only the odd part of a write shares the slot before it. How much a write takes depends on it.
+ */
 export class Pipe {
   readonly readable = new WaitQueue();
   readonly writable = new WaitQueue();
