@@ -152,12 +152,19 @@ CALL(setLdtEntry) {
   return nullptr;
 }
 
-CALL(saveContext) {
-  BEGIN
+constexpr size_t FXSAVE_SIZE = 512;
+
+// The first argument: where the state of the processor's registers is, in so many bytes.
+uint8_t* image(Call& c, size_t need) {
   size_t size;
   uint8_t* data = c.bytes(0, size);
-  CHECK
-  if (size < sizeof(Context)) c.fail("the context buffer is too small");
+  if (size < need) c.fail("the image is too small");
+  return data;
+}
+
+CALL(saveContext) {
+  BEGIN
+  uint8_t* data = image(c, sizeof(Context));
   CHECK
   c.engine().save(*reinterpret_cast<Context*>(data));
   return nullptr;
@@ -165,10 +172,7 @@ CALL(saveContext) {
 
 CALL(restoreContext) {
   BEGIN
-  size_t size;
-  uint8_t* data = c.bytes(0, size);
-  CHECK
-  if (size < sizeof(Context)) c.fail("the context buffer is too small");
+  uint8_t* data = image(c, sizeof(Context));
   CHECK
   c.engine().restore(*reinterpret_cast<const Context*>(data));
   return nullptr;
@@ -176,10 +180,7 @@ CALL(restoreContext) {
 
 CALL(fxsave) {
   BEGIN
-  size_t size;
-  uint8_t* data = c.bytes(0, size);
-  CHECK
-  if (size < 512) c.fail("an FXSAVE image has 512 bytes");
+  uint8_t* data = image(c, FXSAVE_SIZE);
   CHECK
   c.engine().fxsave(data);
   return nullptr;
@@ -187,20 +188,14 @@ CALL(fxsave) {
 
 CALL(fxrstor) {
   BEGIN
-  size_t size;
-  uint8_t* data = c.bytes(0, size);
-  CHECK
-  if (size < 512) c.fail("an FXSAVE image has 512 bytes");
+  uint8_t* data = image(c, FXSAVE_SIZE);
   CHECK
   return c.toBoolean(c.engine().fxrstor(data));
 }
 
 CALL(xsave) {
   BEGIN
-  size_t size;
-  uint8_t* data = c.bytes(0, size);
-  CHECK
-  if (size < XSAVE_SIZE) c.fail("an XSAVE image has 832 bytes");
+  uint8_t* data = image(c, XSAVE_SIZE);
   CHECK
   c.engine().xsave(data);
   return nullptr;
@@ -208,10 +203,7 @@ CALL(xsave) {
 
 CALL(xrstor) {
   BEGIN
-  size_t size;
-  uint8_t* data = c.bytes(0, size);
-  CHECK
-  if (size < XSAVE_SIZE) c.fail("an XSAVE image has 832 bytes");
+  uint8_t* data = image(c, XSAVE_SIZE);
   CHECK
   return c.toBoolean(c.engine().xrstor(data));
 }
