@@ -15,7 +15,10 @@ describe("a program of the other word size", () => {
   });
 
   test("runs on direct, and as the first program where the provider serves it", () => {
-    expect(shimbed(["run", "--root", "/", "/bin/sh", "-c", `exec "${narrow}"`])).toMatchObject({ status: 0, stderr: "" });
+    expect(shimbed(["run", "--root", "/", "/bin/sh", "-c", `exec "${narrow}"`])).toMatchObject({
+      status: 0,
+      stderr: "",
+    });
     expect(shimbed(["run", "-p", "linux-userland", narrow])).toMatchObject({ status: 0, stderr: "" });
     expect(shimbed(["run", "-p", "linux-userland", wide])).toMatchObject({ status: 0, stderr: "" });
     expect(shimbed(["run", "-p", "linux-kernel", narrow])).toMatchObject({
