@@ -268,9 +268,13 @@ void Space::discard(uint64_t start, uint64_t end) { dropAll(start, end); }
 // The highest gap of `length` bytes inside [low, high), as Linux's top-down search finds it.
 int64_t Space::find(uint64_t length, uint64_t low, uint64_t high) {
   if (high < low || high - low < length) return -1;
-  uint64_t top = high;
+  // No gap of `known` bytes lies in [top, high).
+  uint64_t top = high, known = 1;
   // Without this, mapping n pages one by one would walk n regions for each.
-  if (high == searchHigh_ && length >= searchLength_) top = searchTop_;
+  if (high == searchHigh_ && length >= searchLength_) {
+    top = searchTop_;
+    known = searchLength_;
+  }
   auto it = regions_.lower_bound(top);
   if (it != regions_.end()) top = std::min(top, lowestBelow(it));
   while (true) {
@@ -280,9 +284,10 @@ int64_t Space::find(uint64_t length, uint64_t low, uint64_t high) {
     if (fits || it == regions_.begin() || std::prev(it)->first < low + length) {
       searchHigh_ = high;
       searchTop_ = top;
-      searchLength_ = length;
+      searchLength_ = known;
       return fits ? int64_t(top - length) : -1;
     }
+    if (floor < top) known = std::max(known, top - floor + 1);
     --it;
     top = std::min(top, lowestBelow(it));
   }

@@ -24,7 +24,7 @@ export class ForkAdvice {
     const others = this.#ranges.filter((range) => range.advice !== advice);
     this.#ranges = this.#ranges.filter((range) => range.advice === advice);
     this.#forget(start, end);
-    this.#ranges.push(...others);
+    this.#ranges = this.#ranges.concat(others);
   }
 
   /** A mapping has moved, with its advice. */

@@ -15,40 +15,43 @@ interface Queued {
   readonly timer: QueuedTimer | undefined;
   /** Counts against RLIMIT_SIGPENDING of this user, but for a timer's, which counts with the timer. */
   readonly uid: number;
+  readonly order: number;
 }
 
 export class PendingSignals {
   readonly set = new SignalSet();
-  #queue: Queued[] = [];
+  /** By signal, each in the order of sending; one that nothing is queued for has no list. */
+  readonly #queues = new Map<number, Queued[]>();
+  #sent = 0;
 
   /** Queues information about a signal. */
   push(counts: UserCounts, uid: number, info: SigInfo, timer?: QueuedTimer): void {
-    this.#queue.push({ info, timer, uid });
+    const queued = { info, timer, uid, order: this.#sent++ };
+    const queue = this.#queues.get(info.signal);
+    if (queue === undefined) this.#queues.set(info.signal, [queued]);
+    else queue.push(queued);
     this.set.add(info.signal);
     if (timer === undefined) counts.change(uid, 1);
   }
 
   /** What was queued first for a signal; undefined when nothing was. */
   first(signal: number): SigInfo | undefined {
-    return this.#queue.find((queued) => queued.info.signal === signal)?.info;
+    return this.#queues.get(signal)?.[0]?.info;
   }
 
   /** Information of up to `count` queued signals, but for the first `from`. */
   infos(from: number, count: number): SigInfo[] {
-    return this.#queue.slice(from, from + count).map(({ info }) => info);
+    const all = [...this.#queues.values()].flat().sort((a, b) => a.order - b.order);
+    return all.slice(from, from + count).map(({ info }) => info);
   }
 
   /**
    * Takes the first queued `signal`. Undefined when nothing was queued for it (no room was left): its information is lost.
    */
   take(counts: UserCounts, signal: number): Queued | undefined {
-    const index = this.#queue.findIndex((queued) => queued.info.signal === signal);
-    if (index < 0) {
-      this.set.delete(signal);
-      return undefined;
-    }
-    const [taken] = this.#queue.splice(index, 1);
-    if (!this.#queue.some((queued) => queued.info.signal === signal)) this.set.delete(signal);
+    const queue = this.#queues.get(signal);
+    const taken = queue?.shift();
+    if (queue === undefined || queue.length === 0) this.#forgetSignal(signal);
     if (taken !== undefined && taken.timer === undefined) counts.change(taken.uid, -1);
     return taken;
   }
@@ -56,33 +59,37 @@ export class PendingSignals {
   /** Throws away all signals of a set. */
   flush(counts: UserCounts, signals: SignalSet): void {
     if (this.set.intersection(signals).isEmpty) return;
-    this.#drop(counts, (queued) => signals.has(queued.info.signal));
+    for (const [signal, queue] of this.#queues) {
+      if (!signals.has(signal)) continue;
+      this.#queues.delete(signal);
+      for (const queued of queue) discard(counts, queued);
+    }
     this.set.lo &= ~signals.lo;
     this.set.hi &= ~signals.hi;
   }
 
   /** Throws away what a deleted timer queued. */
   forget(counts: UserCounts, timer: QueuedTimer): void {
-    const queued = this.#queue.find((one) => one.timer === timer);
-    if (queued === undefined) return;
-    this.#drop(counts, (one) => one.timer === timer);
-    const { signal } = queued.info;
-    if (!this.#queue.some((one) => one.info.signal === signal)) this.set.delete(signal);
+    for (const [signal, queue] of this.#queues) {
+      const kept = queue.filter((queued) => queued.timer !== timer);
+      if (kept.length === queue.length) continue;
+      for (const queued of queue) if (queued.timer === timer) discard(counts, queued);
+      if (kept.length > 0) this.#queues.set(signal, kept);
+      else this.#forgetSignal(signal);
+    }
   }
 
   clear(counts: UserCounts): void {
     this.flush(counts, new SignalSet(-1, -1));
   }
 
-  #drop(counts: UserCounts, which: (queued: Queued) => boolean): void {
-    const kept: Queued[] = [];
-    for (const queued of this.#queue) {
-      if (!which(queued)) kept.push(queued);
-      else {
-        if (queued.timer === undefined) counts.change(queued.uid, -1);
-        else queued.timer.flushed();
-      }
-    }
-    this.#queue = kept;
+  #forgetSignal(signal: number): void {
+    this.#queues.delete(signal);
+    this.set.delete(signal);
   }
+}
+
+function discard(counts: UserCounts, { timer, uid }: Queued): void {
+  if (timer === undefined) counts.change(uid, -1);
+  else timer.flushed();
 }

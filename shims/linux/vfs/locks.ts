@@ -42,6 +42,10 @@ export class LockList {
   /** Sets the lock over the owner's own; false when somebody else's is in the way. */
   set(wanted: Lock): boolean {
     if (this.conflict(wanted)) return false;
+    if (!this.#locks.some((l) => l.owner === wanted.owner && l.start <= wanted.end && wanted.start <= l.end)) {
+      this.#insert(wanted);
+      return true;
+    }
     this.clear(wanted.owner, wanted.start, wanted.end);
     const touching = this.#locks.filter(
       (lock) =>
@@ -56,6 +60,17 @@ export class LockList {
     this.#locks.push({ ...wanted, start, end });
     this.#locks.sort((a, b) => a.start - b.start);
     return true;
+  }
+
+  /** Puts a lock that touches none of its owner's in its place. */
+  #insert(lock: Lock): void {
+    let [low, high] = [0, this.#locks.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#locks[middle]?.start ?? 0) <= lock.start) low = middle + 1;
+      else high = middle;
+    }
+    this.#locks.splice(low, 0, lock);
   }
 
   /** Takes the owner's locks off a range; a lock across its edge is cut. */
