@@ -84,9 +84,10 @@ function endProcess(process: Process, status: ExitStatus): void {
   process.status = status;
   process.ended = true;
   process.commonFiles.release();
+  // What it was in the middle of shows its memory.
+  kernel.tracer?.ended(process, status);
   process.mm.release();
   kernel.ipc.ended(process);
-  kernel.tracer?.ended(process, status);
   orphan(process);
   hangUpOrphans(process);
   process.endEvents.wake();

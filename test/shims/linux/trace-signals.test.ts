@@ -47,6 +47,47 @@ test("signals that are caught, ignored, and fatal by being sent", async () => {
   ]);
 });
 
+test("a call that a process ends in shows what lies across two pages", async () => {
+  const source = `
+    mov rbx, rsp
+    and rbx, -4096
+    sub rbx, 2
+    mov qword ptr [rbx], 5
+    mov eax, 57                 # fork
+    syscall
+    mov edi, 3
+    test eax, eax
+    jz sleeps
+    mov edi, 0x10f00            # CLONE_VM | FS | FILES | SIGHAND | THREAD
+    lea rsi, [rsp - 16384]
+    xor edx, edx
+    xor r10d, r10d
+    mov eax, 56                 # clone
+    syscall
+    mov edi, 1
+    test eax, eax
+    jz sleeps
+    mov edi, -1
+    xor esi, esi
+    xor edx, edx
+    mov r10, rbx
+    mov eax, 61                 # wait4
+    syscall
+  sleeps:
+    push 0
+    push rdi
+    mov rdi, rsp
+    xor esi, esi
+    mov eax, 35                 # nanosleep
+    syscall
+    mov edi, 3
+    mov eax, 231                # exit_group
+    syscall`;
+  const { lines } = await runGuest({ source });
+  expect(lines.filter((line) => line.includes("wait4 resumed"))).toHaveLength(1);
+  expect(lines.filter((line) => line.includes("exited with 3")).length).toBeGreaterThan(0);
+});
+
 test("SIGKILL ends a process before anybody sees it, and its parent is told how", async () => {
   const source = `
     mov eax, 57                 # fork
