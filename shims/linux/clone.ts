@@ -6,6 +6,7 @@ import type { Outcome, Request } from "../../providers/requests.ts";
 import { Cap } from "./capabilities.ts";
 import { Errno } from "./errno.ts";
 import { Resource } from "./limits.ts";
+import { adopt, beyondRun, newNamespaces } from "./namespaces/make.ts";
 import { PidFile } from "./pid-file.ts";
 import { Event, type Event as PtraceEvent } from "./ptrace/numbers.ts";
 import { beginEvent, stopInCall } from "./ptrace/stops.ts";
@@ -80,6 +81,8 @@ export function clone(task: Task, request: CloneRequest): Result {
   if (refused !== 0) return refused;
   const { flags } = request;
   const { kernel } = task;
+  const namespaces = (flags & NAMESPACES) === 0 ? undefined : newNamespaces(task, flags & NAMESPACES);
+  if (typeof namespaces === "number") return namespaces;
   const tls = tlsRequest(task, request);
   if (typeof tls === "number") return tls;
   const chosen = chooseTid(task, request.setTid);
@@ -100,6 +103,7 @@ export function clone(task: Task, request: CloneRequest): Result {
     return tlsErrno(task, outcome);
   }
   inherit(task, child, request);
+  if (namespaces !== undefined) adopt(child, namespaces);
   enter(task, child);
   if ((flags & Clone.CLONE_PIDFD) !== 0) {
     task.memory.setU32(request.pidfd, install(task, PidFile.of(process, isThread ? child : undefined, 0), true));
@@ -158,7 +162,9 @@ function refusal(task: Task, { flags }: CloneRequest): number {
   }
   if (task.policy === SCHED_DEADLINE && !task.resetOnFork)
     return task.fail(Errno.EAGAIN, "a thread of SCHED_DEADLINE makes no others");
-  if (has(NAMESPACES)) return task.fail(Errno.EPERM, "new namespaces are for privileged processes");
+  if (has(Clone.CLONE_NEWIPC) && has(Clone.CLONE_SYSVSEM))
+    return invalid("CLONE_SYSVSEM does not go with a new namespace of its objects");
+  if (beyondRun(flags & NAMESPACES)) return task.fail(Errno.EPERM, "there is one namespace of this kind in a run");
   return 0;
 }
 
@@ -236,6 +242,7 @@ function inherit(task: Task, child: Task, { flags, clearHandlers, childTid }: Cl
   child.callNumber = task.callNumber;
   child.comm = task.comm;
   child.memoryPolicy = task.memoryPolicy;
+  child.namespaces = task.namespaces;
   inheritPolicy(task, child);
   if (task.seccomp !== undefined) setSeccomp(child, task.seccomp);
   if (!sharesMemory) child.rseq = task.rseq;

@@ -87,7 +87,7 @@ function endProcess(process: Process, status: ExitStatus): void {
   // What it was in the middle of shows its memory.
   kernel.tracer?.ended(process, status);
   process.mm.release();
-  kernel.ipc.ended(process);
+  kernel.leaveIpc(process);
   orphan(process);
   hangUpOrphans(process);
   process.endEvents.wake();

@@ -1,7 +1,9 @@
 /** The first stack of a program: arguments, environment and auxiliary vector, laid out as Linux does (fs/binfmt_elf.c). */
+
 import type { GuestMemory } from "../../emulator/memory.ts";
 import type { Abi } from "./abi.ts";
 import type { Credentials } from "./credentials.ts";
+import { shownId } from "./namespaces/user.ts";
 import { PAGE } from "./pages.ts";
 import { HWCAP } from "./processor.ts";
 
@@ -145,6 +147,7 @@ function auxvEntries(
   at: { execfn: number; platformAt: number; randomAt: number },
 ): [number, number][] {
   const { cred } = content;
+  const { userNamespace } = cred;
   const entries: [number, number][] = [];
   if (content.vdso !== 0) {
     if (content.vsyscall !== 0) entries.push([Auxv.AT_SYSINFO, content.vsyscall]);
@@ -161,10 +164,10 @@ function auxvEntries(
     [Auxv.AT_BASE, content.base],
     [Auxv.AT_FLAGS, 0],
     [Auxv.AT_ENTRY, content.entry],
-    [Auxv.AT_UID, cred.ruid],
-    [Auxv.AT_EUID, cred.euid],
-    [Auxv.AT_GID, cred.rgid],
-    [Auxv.AT_EGID, cred.egid],
+    [Auxv.AT_UID, shownId(userNamespace, "uid", cred.ruid)],
+    [Auxv.AT_EUID, shownId(userNamespace, "uid", cred.euid)],
+    [Auxv.AT_GID, shownId(userNamespace, "gid", cred.rgid)],
+    [Auxv.AT_EGID, shownId(userNamespace, "gid", cred.egid)],
     [Auxv.AT_SECURE, content.secure ? 1 : 0],
     [Auxv.AT_RANDOM, at.randomAt],
     [Auxv.AT_HWCAP2, content.fsgsbase ? HWCAP2_FSGSBASE : 0],

@@ -19,6 +19,7 @@ import { Ipc } from "./ipc/ipc.ts";
 import type { Limits } from "./limits.ts";
 import type { MemoryPolicy } from "./memory-policy.ts";
 import type { Mm } from "./mm.ts";
+import type { NamespaceSet } from "./namespaces/set.ts";
 import type { HostNetwork } from "./net/host.ts";
 import { Network } from "./net/network.ts";
 import { initialPrctl, type PrctlState } from "./prctl-state.ts";
@@ -61,6 +62,8 @@ export interface KernelOptions {
   readonly maxMemory?: number;
 }
 
+/** So many IPC namespaces are worth a look at which of them are in use. */
+const MANY_IPCS = 64;
 /** PID_MAX_DEFAULT. */
 export const PID_MAX = 32768;
 /** Where ids go on after the highest one (RESERVED_PIDS). */
@@ -72,12 +75,6 @@ const FEWEST_TASKS = 64;
 /** Open files may take a tenth of memory, 1 KiB each (files_maxfiles_init). */
 const BYTES_PER_FILE = 10 * 2 ** 10;
 const MEMORY_BYTES = 8 * 2 ** 30;
-
-/** Names `uname` answers; sethostname and setdomainname change them. */
-export interface UtsNames {
-  hostname: string;
-  domainname: string;
-}
 
 /** All that the processes of one run share. Two runs side by side have two kernels. */
 export class Kernel {
@@ -100,12 +97,13 @@ export class Kernel {
   readonly identities = new Identities();
   readonly vdso: Vdso;
   readonly net: Network;
-  readonly ipc: Ipc;
+  /** What the first process is in, of a user namespace without a name. */
+  readonly namespaces: NamespaceSet;
+  #ipcs: readonly Ipc[] = [];
   readonly settings = new Settings();
   /** Asynchronous I/O of all processes. */
   readonly aioTotal: AioTotal = { requests: 0 };
   readonly inotify = { instances: new UserCounts(), watches: new UserCounts() };
-  readonly uts: UtsNames;
   readonly maxMemory: number | undefined;
   readonly hostMemory: Pick<HostMemory, "look"> | undefined;
   /** Most threads of all processes at once (kernel.threads-max). */
@@ -141,8 +139,8 @@ export class Kernel {
     this.futexes = new FutexTable();
     this.vdso = new Vdso(options.machine.physical);
     this.net = new Network(this, options.hostNetwork);
-    this.ipc = new Ipc(this);
-    this.uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)" };
+    const uts = { hostname: options.hostname ?? "shimbed", domainname: "(none)", owner: undefined };
+    this.namespaces = { uts, ipc: { ipc: this.newIpc(), owner: undefined }, cgroup: { owner: undefined } };
     this.maxMemory = options.maxMemory;
     this.hostMemory = options.hostMemory;
     const { maxMemory = Number.POSITIVE_INFINITY } = options;
@@ -154,6 +152,37 @@ export class Kernel {
   /** Memory the guests believe in, as sysinfo and /proc/meminfo tell it. */
   get memoryBytes(): number {
     return Math.min(MEMORY_BYTES, this.maxMemory ?? MEMORY_BYTES);
+  }
+
+  /** What the task in the CPU shares by key or name. */
+  get ipc(): Ipc {
+    return (this.current?.namespaces ?? this.namespaces).ipc.ipc;
+  }
+
+  newIpc(): Ipc {
+    const ipc = new Ipc(this);
+    if (this.#ipcs.length > MANY_IPCS) this.#forgetIpcs();
+    this.#ipcs = [...this.#ipcs, ipc];
+    return ipc;
+  }
+
+  /** Somebody has joined its namespace by a descriptor that outlived it. */
+  rejoinIpc(ipc: Ipc): void {
+    if (!this.#ipcs.includes(ipc)) this.#ipcs = [...this.#ipcs, ipc];
+  }
+
+  /** A process has ended and its descriptors and memory are gone. */
+  leaveIpc(process: Process): void {
+    for (const ipc of this.#ipcs) ipc.ended(process);
+    if (this.#ipcs.length > 1) this.#forgetIpcs();
+  }
+
+  /** Those of namespaces that nobody is in any more go with all that they have. */
+  #forgetIpcs(): void {
+    const used = new Set<Ipc>([this.namespaces.ipc.ipc]);
+    for (const { namespaces } of this.tasks.values()) used.add(namespaces.ipc.ipc);
+    for (const ipc of this.#ipcs) if (!used.has(ipc)) ipc.close();
+    this.#ipcs = this.#ipcs.filter((ipc) => used.has(ipc));
   }
 
   /** Inode number of another piece of anonymous shared memory. */
@@ -371,6 +400,7 @@ export class Task {
   ownFs: FsContext | undefined;
   /** Undefined for the first thread of a process. */
   ownCred: Credentials | undefined;
+  namespaces: NamespaceSet;
   /** Woken when it is done with its parent's memory (CLONE_VFORK); undefined where nobody waits for that. */
   vforked: WaitQueue | undefined;
   /** Woken when it has ended, for pidfds of threads; undefined where there are none. */
@@ -407,6 +437,7 @@ export class Task {
     this.kernel = process.kernel;
     this.process = process;
     this.tid = tid;
+    this.namespaces = process.kernel.namespaces;
     this.abi = process.abi;
   }
 

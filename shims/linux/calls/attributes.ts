@@ -1,9 +1,11 @@
 /** Mode, owner and times of files. */
 import { Cap } from "../capabilities.ts";
+import type { Credentials } from "../credentials.ts";
 import { Errno } from "../errno.ts";
 import { dirfd, fd, id, octal, pointer } from "../kinds.ts";
 import { atFlags } from "../kinds-files.ts";
 import { path } from "../kinds-memory.ts";
+import { kernelId } from "../namespaces/user.ts";
 import { structIn, timespec, timespec64, timeval } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
@@ -29,7 +31,7 @@ function changeMode(task: Task, entry: Entry, mode: number): number {
   demandChangeable(inode);
   if (!owns(inode, cred)) fail(Errno.EPERM, "only the owner changes the mode");
   if (inode.kind === S_IFLNK) fail(Errno.EOPNOTSUPP, "a symbolic link has no mode");
-  const inGroup = cred.gid === inode.gid || cred.groups.includes(inode.gid) || cred.capable(Cap.CAP_FSETID);
+  const inGroup = cred.gid === inode.gid || cred.groups.includes(inode.gid) || cred.capableOver(inode, Cap.CAP_FSETID);
   inode.setMode(inGroup ? mode & 0o7777 : mode & 0o7777 & ~S_ISGID);
   report(entry, IN_ATTRIB);
   return 0;
@@ -59,15 +61,24 @@ const fchmodat2 = fileCall((task, directory, name, mode, flags) =>
 
 const KEEP = 0xffff_ffff;
 
+/** An id that the caller's user namespace has a name for, or EINVAL. */
+function kernelOwner(cred: Credentials, kind: "uid" | "gid", id: number): number {
+  if (id === KEEP) return KEEP;
+  return kernelId(cred.userNamespace, kind, id) ?? fail(Errno.EINVAL, `no ${kind} of the user namespace`);
+}
+
 /** chown(2): the owner may give the file to a group of theirs, root anything. */
-function changeOwner(task: Task, entry: Entry, uid: number, gid: number): number {
+function changeOwner(task: Task, entry: Entry, givenUid: number, givenGid: number): number {
   const { cred } = task.process;
+  const uid = kernelOwner(cred, "uid", givenUid);
+  const gid = kernelOwner(cred, "gid", givenGid);
   const { inode } = entry;
   demandChangeable(inode);
   const group = cred.gid === gid || cred.groups.includes(gid);
   const mayUser = uid === KEEP || (inode.uid === cred.uid && uid === inode.uid);
   const mayGroup = gid === KEEP || (inode.uid === cred.uid && (group || gid === inode.gid));
-  if (!(mayUser && mayGroup) && !cred.capable(Cap.CAP_CHOWN)) fail(Errno.EPERM, "giving files away takes CAP_CHOWN");
+  if (!(mayUser && mayGroup) && !cred.capableOver(inode, Cap.CAP_CHOWN))
+    fail(Errno.EPERM, "giving files away takes CAP_CHOWN");
   // Even when neither changes, as Linux has it.
   inode.mode = withoutSetId(inode.mode);
   inode.setOwner(uid === KEEP ? inode.uid : uid, gid === KEEP ? inode.gid : gid);

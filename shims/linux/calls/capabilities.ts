@@ -71,7 +71,7 @@ function capset(task: Task, header: number, data: number): number {
   const [effective, permitted, inheritable] = [given(0), given(1), given(2)];
   const { cred } = process;
   const denied = (why: string): number => task.fail(Errno.EPERM, why);
-  if (!cred.capable(Cap.CAP_SETPCAP) && !isWithin(inheritable, cred.inheritable | cred.permitted))
+  if (!cred.has(Cap.CAP_SETPCAP) && !isWithin(inheritable, cred.inheritable | cred.permitted))
     return denied("inheritable ones that it may not have");
   if (!isWithin(inheritable, cred.inheritable | cred.bounding))
     return denied("inheritable ones beyond the bounding set");
@@ -94,7 +94,7 @@ export function controlCapabilities(task: Task, option: number, [a, b, c, d]: Ar
       if (a > CAP_LAST) return task.fail(Errno.EINVAL, `there is no capability ${a}`);
       return (cred.bounding & capSet(a)) === NO_CAPS ? 0 : 1;
     case Prctl.PR_CAPBSET_DROP:
-      if (!cred.capable(Cap.CAP_SETPCAP)) return task.fail(Errno.EPERM, "for privileged processes");
+      if (!cred.has(Cap.CAP_SETPCAP)) return task.fail(Errno.EPERM, "for privileged processes");
       if (a > CAP_LAST) return task.fail(Errno.EINVAL, `there is no capability ${a}`);
       cred.bounding &= ~capSet(a);
       return 0;
@@ -120,7 +120,7 @@ function setSecurebits(task: Task, cred: Credentials, wanted: number): number {
   const unknown = wanted >= 2 ** 32 || (wanted & ~(SECURE_ALL_BITS | SECURE_ALL_LOCKS)) !== 0;
   if (unknown || ((locks >> 1) & (old ^ wanted)) !== 0 || (locks & ~wanted) !== 0)
     return task.fail(Errno.EPERM, "locked, or no securebits");
-  if (!cred.capable(Cap.CAP_SETPCAP)) return task.fail(Errno.EPERM, "for privileged processes");
+  if (!cred.has(Cap.CAP_SETPCAP)) return task.fail(Errno.EPERM, "for privileged processes");
   cred.securebits = wanted;
   return 0;
 }

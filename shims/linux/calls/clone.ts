@@ -2,6 +2,7 @@
 import { Clone, type CloneRequest, clone } from "../clone.ts";
 import { Errno } from "../errno.ts";
 import { pointer, size, word } from "../kinds.ts";
+import { adopt, beyondRun, newNamespaces } from "../namespaces/make.ts";
 import { PAGE } from "../pages.ts";
 import { unshareFiles, unshareFs } from "../sharing.ts";
 import { NSIG, Signal } from "../signals/numbers.ts";
@@ -132,8 +133,12 @@ function unshare(task: Task, given: number): number {
   if ((flags & ~known) !== 0) return task.fail(Errno.EINVAL, "unknown flags");
   if ((flags & ALONE) !== 0 && process.tasks.size > 1) return task.fail(Errno.EINVAL, "the process has other threads");
   if ((flags & Clone.CLONE_VM) !== 0 && process.mm.users > 1) return task.fail(Errno.EINVAL, "others share the memory");
+  if (beyondRun(flags & UNSHARE_NAMESPACES))
+    return task.fail(Errno.EPERM, "there is one namespace of this kind in a run");
   if ((flags & UNSHARE_NAMESPACES) !== 0) {
-    return task.fail(Errno.EPERM, "new namespaces are for privileged processes");
+    const made = newNamespaces(task, flags & UNSHARE_NAMESPACES);
+    if (typeof made === "number") return made;
+    adopt(task, made);
   }
   if ((flags & Clone.CLONE_FILES) !== 0) unshareFiles(task);
   if ((flags & Clone.CLONE_FS) !== 0) unshareFs(task);
@@ -141,7 +146,7 @@ function unshare(task: Task, given: number): number {
 }
 
 const family = "process";
-const namespaces = "namespaces answer EPERM";
+const namespaces = "new namespaces of users, names, IPC and cgroups; of the other kinds EPERM";
 
 export const cloneCalls: readonly Row[] = [
   row("clone", { x86_64: 56 }, [cloneFlags, pointer, tidOut, pointer, word], oldClone, { family, support: namespaces }),
@@ -154,7 +159,7 @@ export const cloneCalls: readonly Row[] = [
   ),
   row("clone3", { x86_64: 435, i386: 435 }, [cloneArgs, size], clone3, {
     family,
-    support: "namespaces answer EPERM, cgroups EBADF",
+    support: `${namespaces}; CLONE_INTO_CGROUP EBADF`,
   }),
   row("fork", { x86_64: 57, i386: 2 }, [], fork, { family }),
   row("vfork", { x86_64: 58, i386: 190 }, [], vfork, { family }),

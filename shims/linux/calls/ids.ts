@@ -4,6 +4,7 @@ import type { Credentials } from "../credentials.ts";
 import { Errno } from "../errno.ts";
 import { id, int, type Kind, pid, pointer } from "../kinds.ts";
 import { arrayText, fills, pointsTo } from "../kinds-memory.ts";
+import { kernelId, OVERFLOW_ID, shownId } from "../namespaces/user.ts";
 import { type Field, u16, u32, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Process, Task } from "../task.ts";
@@ -11,10 +12,18 @@ import type { Process, Task } from "../task.ts";
 /** (uid_t) -1: leave it as it is. */
 const KEEP = 0xffff_ffff;
 const NGROUPS_MAX = 65536;
-/** What a 16-bit call shows of an id that does not fit (kernel.overflowuid). */
-const OVERFLOW_ID = 65534;
 
 const narrow = (value: number): number => (value > 0xffff ? OVERFLOW_ID : value);
+
+/** An id as the caller's user namespace names it. */
+function shown({ userNamespace }: Credentials, kind: Ids, value: number): number {
+  return shownId(userNamespace, kind, value);
+}
+
+/** An id that the caller says, in the kernel's terms: -1 stays "leave it", undefined is none of its user namespace. */
+function said({ userNamespace }: Credentials, kind: Ids, value: number): number | undefined {
+  return value === KEEP ? KEEP : kernelId(userNamespace, kind, value);
+}
 /** A 16-bit argument: -1 stays "leave it". */
 const widen = (value: number): number => ((value & 0xffff) === 0xffff ? KEEP : value & 0xffff);
 
@@ -23,6 +32,10 @@ const real = { uid: "ruid", gid: "rgid" } as const;
 const effective = { uid: "euid", gid: "egid" } as const;
 const saved = { uid: "suid", gid: "sgid" } as const;
 const mayChoose = { uid: Cap.CAP_SETUID, gid: Cap.CAP_SETGID } as const;
+
+function unknown(task: Task, kind: Ids): number {
+  return task.fail(Errno.EINVAL, `no ${kind} of the user namespace`);
+}
 
 function refuse(task: Task, kind: Ids, value: number): number {
   return task.fail(Errno.EPERM, `not privileged, and ${value} is none of its own ${kind}s`);
@@ -43,22 +56,26 @@ function changed(task: Task, old: Credentials): number {
   return 0;
 }
 
-function setId(task: Task, kind: Ids, value: number): number {
-  if (value === KEEP) return task.fail(Errno.EINVAL, `-1 is no ${kind}`);
+function setId(task: Task, kind: Ids, given: number): number {
+  if (given === KEEP) return task.fail(Errno.EINVAL, `-1 is no ${kind}`);
   const { cred } = task.process;
+  const value = said(cred, kind, given);
+  if (value === undefined) return unknown(task, kind);
   const old = cred.clone();
-  if (cred.capable(mayChoose[kind])) cred[real[kind]] = cred[saved[kind]] = value;
+  if (cred.has(mayChoose[kind])) cred[real[kind]] = cred[saved[kind]] = value;
   else if (value !== cred[real[kind]] && value !== cred[saved[kind]]) return refuse(task, kind, value);
   cred[effective[kind]] = cred[kind] = value;
   return changed(task, old);
 }
 
-function setReId(task: Task, kind: Ids, ruid: number, euid: number): number {
+function setReId(task: Task, kind: Ids, givenReal: number, givenEffective: number): number {
   const { cred } = task.process;
+  const [ruid, euid] = [said(cred, kind, givenReal), said(cred, kind, givenEffective)];
+  if (ruid === undefined || euid === undefined) return unknown(task, kind);
   const old = cred.clone();
   const oldReal = cred[real[kind]];
   const oldEffective = cred[effective[kind]];
-  if (!cred.capable(mayChoose[kind])) {
+  if (!cred.has(mayChoose[kind])) {
     if (ruid !== KEEP && ruid !== oldReal && ruid !== oldEffective) return refuse(task, kind, ruid);
     const allowed = [KEEP, oldReal, oldEffective, cred[saved[kind]]];
     if (!allowed.includes(euid)) return refuse(task, kind, euid);
@@ -70,11 +87,13 @@ function setReId(task: Task, kind: Ids, ruid: number, euid: number): number {
   return changed(task, old);
 }
 
-function setResId(task: Task, kind: Ids, ruid: number, euid: number, suid: number): number {
+function setResId(task: Task, kind: Ids, ...given: readonly [real: number, effective: number, saved: number]): number {
   const { cred } = task.process;
+  const [ruid, euid, suid] = given.map((value) => said(cred, kind, value));
+  if (ruid === undefined || euid === undefined || suid === undefined) return unknown(task, kind);
   const old = cred.clone();
   const own = [KEEP, cred[real[kind]], cred[effective[kind]], cred[saved[kind]]];
-  if (!cred.capable(mayChoose[kind])) {
+  if (!cred.has(mayChoose[kind])) {
     for (const value of [ruid, euid, suid]) if (!own.includes(value)) return refuse(task, kind, value);
   }
   if (ruid !== KEEP) cred[real[kind]] = ruid;
@@ -85,21 +104,23 @@ function setResId(task: Task, kind: Ids, ruid: number, euid: number, suid: numbe
 }
 
 /** setfsuid answers the old value whether it works or not. */
-function setFsId(task: Task, kind: Ids, value: number): number {
+function setFsId(task: Task, kind: Ids, given: number): number {
   const { cred } = task.process;
+  const value = said(cred, kind, given) ?? KEEP;
   const old = cred[kind];
+  const answer = shown(cred, kind, old);
   const own = [old, cred[real[kind]], cred[effective[kind]], cred[saved[kind]]];
-  if (value === KEEP || value === old || !(cred.capable(mayChoose[kind]) || own.includes(value))) return old;
+  if (value === KEEP || value === old || !(cred.has(mayChoose[kind]) || own.includes(value))) return answer;
   cred[kind] = value;
   if (kind === "uid") cred.fileUserChanged(old);
   undumpable(task);
-  return old;
+  return answer;
 }
 
 function getResId(task: Task, field: Field<number>, kind: Ids, to: readonly [number, number, number]): number {
   const { memory, abi } = task;
   const { cred } = task.process;
-  const fit = field === u16 ? narrow : (value: number): number => value;
+  const fit = (value: number): number => (field === u16 ? narrow(shown(cred, kind, value)) : shown(cred, kind, value));
   field.write(memory, to[0], fit(cred[real[kind]]), abi);
   field.write(memory, to[1], fit(cred[effective[kind]]), abi);
   field.write(memory, to[2], fit(cred[saved[kind]]), abi);
@@ -107,7 +128,8 @@ function getResId(task: Task, field: Field<number>, kind: Ids, to: readonly [num
 }
 
 function getGroups(task: Task, field: Field<number>, count: number, list: number): number {
-  const { groups } = task.process.cred;
+  const { cred } = task.process;
+  const groups = cred.groups.map((group) => shown(cred, "gid", group));
   if (count < 0) return task.fail(Errno.EINVAL, "a negative count");
   if (count === 0) return groups.length;
   if (count < groups.length) return task.fail(Errno.EINVAL, `there are ${groups.length} groups`);
@@ -118,12 +140,25 @@ function getGroups(task: Task, field: Field<number>, count: number, list: number
   return groups.length;
 }
 
+/** may_setgroups. */
+function mayGroup(cred: Credentials): boolean {
+  const { userNamespace } = cred;
+  const mapped = userNamespace === undefined || (userNamespace.setgroups && userNamespace.map("gid").length > 0);
+  return mapped && cred.has(Cap.CAP_SETGID);
+}
+
 function setGroups(task: Task, field: Field<number>, count: number, list: number): number {
   const { cred } = task.process;
-  if (!cred.capable(Cap.CAP_SETGID)) return task.fail(Errno.EPERM, "for privileged processes");
+  if (!mayGroup(cred)) return task.fail(Errno.EPERM, "for privileged processes");
   if (count >>> 0 > NGROUPS_MAX) return task.fail(Errno.EINVAL, `at most ${NGROUPS_MAX} groups`);
   const { memory, abi } = task;
-  cred.groups = Array.from({ length: count }, (_, index) => field.read(memory, list + index * field.size(abi), abi));
+  const groups: number[] = [];
+  for (let index = 0; index < count; index++) {
+    const group = said(cred, "gid", field.read(memory, list + index * field.size(abi), abi));
+    if (group === undefined) return unknown(task, "gid");
+    groups.push(group);
+  }
+  cred.groups = groups;
   return 0;
 }
 
@@ -189,7 +224,8 @@ const out16 = valueOut(u16);
 const out32 = valueOut(u32);
 
 function reader(name: string, field: "ruid" | "euid" | "rgid" | "egid", wide: number, old: number, own: number): Row[] {
-  const read = (c: Credentials): number => c[field];
+  const kind = field.endsWith("uid") ? "uid" : "gid";
+  const read = (c: Credentials): number => shown(c, kind, c[field]);
   return [
     row(name, { x86_64: wide }, [], cred(read), { family }),
     row(name, { i386: old }, [], narrowed(read), { family }),

@@ -1,21 +1,32 @@
-/** setns: there is one namespace of each kind, so what can be joined is joined already. */
-import { Cap } from "../capabilities.ts";
+/** setns: joins a namespace that is there (kernel/nsproxy.c). */
 import { Errno } from "../errno.ts";
 import { fd, uintHex } from "../kinds.ts";
+import { joinOther, joinUser } from "../namespaces/make.ts";
 import { type Row, row } from "../table.ts";
+import type { Task } from "../task.ts";
 import { fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
-import { NamespaceOpen } from "../vfs/proc-namespaces.ts";
+import { NamespaceOpen, type NamespaceRef } from "../vfs/proc-namespaces.ts";
 
-const CLONE_NEWUSER = 0x1000_0000;
+function join(task: Task, ref: NamespaceRef): number {
+  switch (ref.kind) {
+    case "user":
+      return joinUser(task, ref.namespaces.user);
+    case "uts":
+    case "ipc":
+    case "cgroup":
+      return joinOther(task, ref.owner, { [ref.kind]: ref.namespaces[ref.kind] });
+    default:
+      // There is one of the kind, and the caller is in it.
+      return joinOther(task, ref.owner, {});
+  }
+}
 
 const setns = fileCall((task, descriptor, type) => {
   const file = openFileOf(task, descriptor);
   if (!(file instanceof NamespaceOpen)) return fail(Errno.EINVAL, "no namespace");
   if (type !== 0 && type !== file.flag) fail(Errno.EINVAL, "a namespace of another kind");
-  if (file.flag === CLONE_NEWUSER) fail(Errno.EINVAL, "the caller is in it");
-  if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) fail(Errno.EPERM, "joining namespaces takes CAP_SYS_ADMIN");
-  return 0;
+  return join(task, file.ref);
 });
 
 export const namespaceCalls: readonly Row[] = [

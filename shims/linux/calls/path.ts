@@ -87,7 +87,7 @@ const chroot = fileCall((task, name) => {
   const entry = entryAt(task, AT_FDCWD, name, true);
   if (!entry.inode.isDirectory) fail(Errno.ENOTDIR);
   demand(entry.inode, task.process.cred, X_OK);
-  if (!task.process.cred.capable(Cap.CAP_SYS_CHROOT)) fail(Errno.EPERM, "changing the root takes CAP_SYS_CHROOT");
+  if (!task.process.cred.has(Cap.CAP_SYS_CHROOT)) fail(Errno.EPERM, "changing the root takes CAP_SYS_CHROOT");
   task.process.fs.root = entry;
   return 0;
 });

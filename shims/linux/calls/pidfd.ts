@@ -57,7 +57,7 @@ function targetOf(task: Task, descriptor: number): Pick<PidFile, "process" | "th
 /** check_kill_permission, as kill has it. */
 function mayReach(task: Task, target: Process): boolean {
   const { cred } = task.process;
-  if (target === task.process || cred.capable(Cap.CAP_KILL)) return true;
+  if (target === task.process || cred.capableIn(target.cred.userNamespace, Cap.CAP_KILL)) return true;
   return [cred.euid, cred.ruid].some((uid) => uid === target.cred.suid || uid === target.cred.ruid);
 }
 

@@ -97,7 +97,7 @@ function addFilter(task: Task, given: number, argument: number): number {
   const length = memory.u16(argument);
   const from = task.abi.word === 8 ? memory.num64(argument + 8) : memory.u32(argument + 4);
   if (length === 0 || length > MOST_INSTRUCTIONS) return invalid(`${length} instructions are no filter`);
-  if (!process.noNewPrivs && !process.cred.capable(Cap.CAP_SYS_ADMIN))
+  if (!process.noNewPrivs && !process.cred.has(Cap.CAP_SYS_ADMIN))
     return task.fail(Errno.EACCES, "without PR_SET_NO_NEW_PRIVS filters are for privileged processes");
   const program = readProgram(task, from, length);
   if (!isFilter(program)) return invalid("no filter");

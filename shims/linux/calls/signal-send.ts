@@ -17,7 +17,7 @@ const INT_MIN = -(2 ** 31);
 function mayKill(task: Task, target: Process, number: number): number {
   if (number < 0 || number > NSIG) return -Errno.EINVAL;
   const { cred, sid } = task.process;
-  if (target === task.process || cred.capable(Cap.CAP_KILL)) return 0;
+  if (target === task.process || cred.capableIn(target.cred.userNamespace, Cap.CAP_KILL)) return 0;
   const theirs = target.cred;
   const same = [cred.euid, cred.ruid].some((uid) => uid === theirs.suid || uid === theirs.ruid);
   if (same || (number === Signal.SIGCONT && target.sid === sid)) return 0;

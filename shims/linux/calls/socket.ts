@@ -1,8 +1,10 @@
 /** Sockets: making, naming, connecting them, and their options (net/socket.c). */
+
 import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
 import { fd, int } from "../kinds.ts";
 import { fills } from "../kinds-memory.ts";
+import { shownId } from "../namespaces/user.ts";
 import { SOCKADDR_MAX } from "../net/address.ts";
 import {
   AF_INET,
@@ -166,7 +168,7 @@ export const setsockopt = fileCall((task, descriptor, level, name, at, length) =
 });
 
 /** Options of SOL_SOCKET that tell what the socket is. */
-function fact(target: Socket, name: number): Uint8Array | undefined {
+function fact(task: Task, target: Socket, name: number): Uint8Array | undefined {
   switch (name) {
     case So.SO_TYPE:
       return int32(target.type);
@@ -181,7 +183,9 @@ function fact(target: Socket, name: number): Uint8Array | undefined {
     case So.SO_PEERNAME:
       return target.peerAddress ?? fail(Errno.ENOTCONN, "the socket is not connected");
     case So.SO_PEERCRED: {
-      const { pid, uid, gid } = target.peerCreds;
+      const { pid, uid: peer, gid: group } = target.peerCreds;
+      const { userNamespace } = task.cred;
+      const [uid, gid] = [shownId(userNamespace, "uid", peer), shownId(userNamespace, "gid", group)];
       return Buffer.concat([int32(pid), int32(uid | 0), int32(gid | 0)]);
     }
     case So.SO_BINDTODEVICE:
@@ -203,7 +207,7 @@ export const getsockopt = fileCall((task, descriptor, level, name, at, lengthAt)
   const wrong = wrongLevel(target, level, true);
   if (wrong !== 0) return task.fail(wrong, "this kind of socket has no options of that level");
   const value =
-    (level === SOL_SOCKET ? fact(target, name) : undefined) ??
+    (level === SOL_SOCKET ? fact(task, target, name) : undefined) ??
     target.getOption(task, level, name) ??
     target.options.read(task.abi, level, name);
   if (value === undefined) return task.fail(Errno.ENOPROTOOPT, "this kind of socket does not have the option");

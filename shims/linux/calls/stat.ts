@@ -1,8 +1,10 @@
 /** What is known of a file and of a file system: stat in all forms, statx, statfs. */
+
 import { Errno } from "../errno.ts";
 import { dirfd, fd, type Kind, pointer, size, uint } from "../kinds.ts";
 import { atFlags, statxMask } from "../kinds-files.ts";
 import { fills, path } from "../kinds-memory.ts";
+import { shownId } from "../namespaces/user.ts";
 import { structOut } from "../structs.ts";
 import { stat64I386, statfs64I386, statfsStruct, statI386, statX86_64, statxStruct } from "../structs-files.ts";
 import { type Row, row } from "../table.ts";
@@ -16,16 +18,17 @@ import type { Inode } from "../vfs/inode.ts";
 const AT_STATX_FLAGS = 0x6000;
 
 /** The members that every struct stat has, whatever their width. */
-function common(inode: Inode) {
+function common(task: Task, inode: Inode) {
   inode.refresh();
+  const { userNamespace } = task.cred;
   const { atime, mtime, ctime } = inode;
   return {
     st_dev: inode.fs.dev,
     st_ino: inode.ino,
     st_mode: inode.mode,
     st_nlink: Math.max(inode.nlink, 0),
-    st_uid: inode.uid,
-    st_gid: inode.gid,
+    st_uid: shownId(userNamespace, "uid", inode.uid),
+    st_gid: shownId(userNamespace, "gid", inode.gid),
     st_rdev: inode.rdev,
     st_size: inode.size,
     st_blksize: inode.blockSize,
@@ -45,7 +48,7 @@ function shortId(id: number): number {
 }
 
 function fillStat(task: Task, address: number, inode: Inode): number {
-  const values = common(inode);
+  const values = common(task, inode);
   if (task.abi.word === 8) {
     statX86_64.write(task.memory, address, { ...values, pad: 0, unused: [0, 0, 0] }, task.abi);
     return 0;
@@ -58,7 +61,7 @@ function fillStat(task: Task, address: number, inode: Inode): number {
 }
 
 function fillStat64(task: Task, address: number, inode: Inode): number {
-  const values = common(inode);
+  const values = common(task, inode);
   const low_ino = values.st_ino % 2 ** 32;
   stat64I386.write(task.memory, address, { ...values, low_ino, pad0: 0, pad3: 0 }, task.abi);
   return 0;
@@ -101,8 +104,8 @@ const statx = fileCall((task, directory, name, flags, mask, at) => {
     stx_blksize: inode.blockSize,
     stx_attributes: inode.flags & STATX_ATTRIBUTES,
     stx_nlink: Math.max(inode.nlink, 0),
-    stx_uid: inode.uid,
-    stx_gid: inode.gid,
+    stx_uid: shownId(task.cred.userNamespace, "uid", inode.uid),
+    stx_gid: shownId(task.cred.userNamespace, "gid", inode.gid),
     stx_mode: inode.mode,
     pad: 0,
     stx_ino: inode.ino,

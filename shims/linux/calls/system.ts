@@ -66,7 +66,7 @@ const sysinfoStruct = struct({
 });
 
 function names(task: Task) {
-  const { uts } = task.kernel;
+  const { uts } = task.namespaces;
   const { personality } = task.process;
   return {
     sysname: SYSNAME,
@@ -96,9 +96,10 @@ function oldolduname(task: Task, to: number): number {
 
 function setName(field: "hostname" | "domainname"): (task: Task, name: number, length: number) => number {
   return (task, name, length) => {
-    if (!task.process.cred.capable(Cap.CAP_SYS_ADMIN)) return task.fail(Errno.EPERM, "for privileged processes");
+    if (!task.cred.capableIn(task.namespaces.uts.owner, Cap.CAP_SYS_ADMIN))
+      return task.fail(Errno.EPERM, "for privileged processes");
     if (length < 0 || length > HOST_NAME_MAX) return task.fail(Errno.EINVAL, `at most ${HOST_NAME_MAX} bytes`);
-    task.kernel.uts[field] = Buffer.from(task.memory.bytes(name, length)).toString("latin1");
+    task.namespaces.uts[field] = Buffer.from(task.memory.bytes(name, length)).toString("latin1");
     return 0;
   };
 }

@@ -20,6 +20,12 @@ export class Ipc {
     this.posixQueues = new PosixQueues(kernel);
   }
 
+  /** Nobody is in its namespace any more. */
+  close(): void {
+    for (const segment of this.sharedMemory.table.values()) segment.doomed = true;
+    this.sharedMemory.sweep();
+  }
+
   /** A process has ended and its descriptors and memory are gone. */
   ended(process: Process): void {
     const { clock } = this.#kernel;

@@ -1,6 +1,8 @@
 /** `struct msghdr` and its control messages, as each ABI lays them out (net/socket.c, net/compat.c, net/core/scm.c). */
+
 import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import { kernelId } from "../namespaces/user.ts";
 import { address, i32, struct, u32, ulong } from "../structs.ts";
 import type { Task } from "../task.ts";
 import { descriptorLimit, openFileOf } from "../vfs/call-context.ts";
@@ -67,9 +69,11 @@ function readRights(task: Task, at: number, bytes: number, before: number): Open
 function readCreds(task: Task, at: number, bytes: number): Ucred {
   if (bytes !== UCRED_BYTES) fail(Errno.EINVAL, "struct ucred has 12 bytes");
   const { memory, process } = task;
-  const creds = { pid: memory.i32(at), uid: memory.u32(at + 4), gid: memory.u32(at + 8) };
   const { cred } = process;
-  const own = (id: number, ids: readonly number[], cap: Cap) => ids.includes(id) || cred.capable(cap);
+  const uid = kernelId(cred.userNamespace, "uid", memory.u32(at + 4)) ?? fail(Errno.EINVAL, "no such user");
+  const gid = kernelId(cred.userNamespace, "gid", memory.u32(at + 8)) ?? fail(Errno.EINVAL, "no such group");
+  const creds = { pid: memory.i32(at), uid, gid };
+  const own = (id: number, ids: readonly number[], cap: Cap) => ids.includes(id) || cred.has(cap);
   const honest =
     own(creds.pid, [process.pid], Cap.CAP_SYS_ADMIN) &&
     own(creds.uid, [cred.ruid, cred.euid, cred.suid], Cap.CAP_SETUID) &&

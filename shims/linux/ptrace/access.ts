@@ -5,7 +5,7 @@ import type { Process, Task } from "../task.ts";
 /** PTRACE_MODE_ATTACH_REALCREDS. */
 export function mayAttach(task: Task, target: Process): boolean {
   const { cred } = task.process;
-  if (target === task.process || cred.capable(Cap.CAP_SYS_PTRACE)) return true;
+  if (target === task.process || cred.capableIn(target.cred.userNamespace, Cap.CAP_SYS_PTRACE)) return true;
   const { ruid, euid, suid, rgid, egid, sgid } = target.cred;
   const sameUser = [ruid, euid, suid].every((uid) => uid === cred.ruid);
   return sameUser && [rgid, egid, sgid].every((gid) => gid === cred.rgid) && target.dumpable;

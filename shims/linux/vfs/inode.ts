@@ -45,10 +45,18 @@ export interface Credentials {
   readonly gid: number;
   readonly groups: readonly number[];
   capable(cap: Cap): boolean;
+  /** The same over a file, whose owners a user namespace may not know. */
+  capableOver(inode: { readonly uid: number; readonly gid: number }, cap: Cap): boolean;
 }
 
 /** The kernel itself, whom no mode stops. */
-export const KERNEL: Credentials = Object.freeze({ uid: 0, gid: 0, groups: [], capable: () => true });
+export const KERNEL: Credentials = Object.freeze({
+  uid: 0,
+  gid: 0,
+  groups: [],
+  capable: () => true,
+  capableOver: () => true,
+});
 
 /** One mounted tree: device number, inode numbers, and the page budget that ENOSPC comes from. */
 export class FileSystem {
@@ -252,9 +260,9 @@ function permitted(inode: Inode, who: Credentials, wanted: number): boolean {
 function overridden(inode: Inode, who: Credentials, wanted: number): boolean {
   const { isDirectory, mode } = inode;
   const looks = isDirectory ? (wanted & W_OK) === 0 : wanted === R_OK;
-  if (looks && who.capable(Cap.CAP_DAC_READ_SEARCH)) return true;
+  if (looks && who.capableOver(inode, Cap.CAP_DAC_READ_SEARCH)) return true;
   // What nobody may execute root does not execute either.
-  return ((wanted & X_OK) === 0 || isDirectory || (mode & 0o111) !== 0) && who.capable(Cap.CAP_DAC_OVERRIDE);
+  return ((wanted & X_OK) === 0 || isDirectory || (mode & 0o111) !== 0) && who.capableOver(inode, Cap.CAP_DAC_OVERRIDE);
 }
 
 /** uapi/linux/fs.h. */
@@ -289,7 +297,7 @@ export function demand(inode: Inode, who: Credentials, wanted: number): void {
 
 /** True for the owner and for CAP_FOWNER: who may chmod, set times, and pass the sticky bit. */
 export function owns(inode: Inode, who: Credentials): boolean {
-  return inode.uid === who.uid || who.capable(Cap.CAP_FOWNER);
+  return inode.uid === who.uid || who.capableOver(inode, Cap.CAP_FOWNER);
 }
 
 /** Set-id bits go when somebody else writes or the owner changes (inode(7)); returns the mode without them. */

@@ -13,7 +13,8 @@ import { OpenFile, SelfOpening } from "./open-file.ts";
 /** Who may look into a process (PTRACE_MODE_ATTACH_FSCREDS): its own user while it is dumpable, and root. */
 function mayLookInto(target: Process): boolean {
   const asker = target.kernel.current?.process;
-  if (asker === undefined || asker === target || asker.cred.capable(Cap.CAP_SYS_PTRACE)) return true;
+  if (asker === undefined || asker === target || asker.cred.capableIn(target.cred.userNamespace, Cap.CAP_SYS_PTRACE))
+    return true;
   const { cred } = target;
   const users = [cred.ruid, cred.euid, cred.suid].every((uid) => uid === asker.cred.uid);
   return users && [cred.rgid, cred.egid, cred.sgid].every((gid) => gid === asker.cred.gid) && target.dumpable;

@@ -1,7 +1,10 @@
-/** /proc/pid/ns: there is one namespace of each kind, and every process is in it (namespaces(7)). */
+/** /proc/pid/ns: links to the namespaces that a process is in, which setns(2) takes (namespaces(7), fs/nsfs.c). */
 import { Errno } from "../errno.ts";
-import type { Process, Task } from "../task.ts";
+import type { NamespaceSet } from "../namespaces/set.ts";
+import { shownId, type UserNamespace } from "../namespaces/user.ts";
+import type { Kernel, Process, Task } from "../task.ts";
 import { install } from "./call-context.ts";
+import { fail } from "./error.ts";
 import { S_IFREG } from "./flags.ts";
 import { Entry, type FileSystem, type Inode } from "./inode.ts";
 import { OpenFile, SelfOpening } from "./open-file.ts";
@@ -19,6 +22,8 @@ const KINDS = {
   uts: { number: 0xeffffffe, flag: 0x0400_0000 },
 } as const;
 type Kind = keyof typeof KINDS;
+/** Numbers of those that a run makes. */
+const FIRST_NEW = 0xf000_0000;
 
 const NAMES: readonly (readonly [string, Kind])[] = [
   ["cgroup", "cgroup"],
@@ -39,21 +44,48 @@ const NS_GET_PARENT = 0xb702;
 const NS_GET_NSTYPE = 0xb703;
 const NS_GET_OWNER_UID = 0xb704;
 
-/** An open namespace, which setns(2) takes. */
-export class NamespaceOpen extends OpenFile {
-  readonly #kind: Kind;
-  readonly #user: () => Entry;
+/** A namespace: what keeps its state, and which user namespace it belongs to (of a user namespace itself). */
+export interface NamespaceRef {
+  readonly kind: Kind;
+  /** What the thread is in that it was found by. */
+  readonly namespaces: NamespaceSet & { readonly user: UserNamespace | undefined };
+  /** Undefined where there is only the first. */
+  readonly state: object | undefined;
+  readonly owner: UserNamespace | undefined;
+}
 
-  /** @param user the user namespace, which all others belong to */
-  constructor(entry: Entry, flags: number, kind: Kind, user: () => Entry) {
+function refOf(task: Task, kind: Kind): NamespaceRef {
+  const { uts, ipc, cgroup } = task.namespaces;
+  const user = task.cred.userNamespace;
+  const namespaces = { ...task.namespaces, user };
+  switch (kind) {
+    case "uts":
+      return { kind, namespaces, state: uts, owner: uts.owner };
+    case "ipc":
+      return { kind, namespaces, state: ipc, owner: ipc.owner };
+    case "cgroup":
+      return { kind, namespaces, state: cgroup, owner: cgroup.owner };
+    case "user":
+      return { kind, namespaces, state: user, owner: user };
+    default:
+      return { kind, namespaces, state: undefined, owner: undefined };
+  }
+}
+
+/** An open namespace. */
+export class NamespaceOpen extends OpenFile {
+  readonly ref: NamespaceRef;
+  readonly #all: Namespaces;
+
+  constructor(entry: Entry, flags: number, ref: NamespaceRef, all: Namespaces) {
     super(entry, flags);
-    this.#kind = kind;
-    this.#user = user;
+    this.ref = ref;
+    this.#all = all;
   }
 
   /** CLONE_NEW*. */
   get flag(): number {
-    return KINDS[this.#kind].flag;
+    return KINDS[this.ref.kind].flag;
   }
 
   read(): number {
@@ -65,70 +97,94 @@ export class NamespaceOpen extends OpenFile {
   }
 
   override ioctl(task: Task, request: number, argument: number): number | undefined {
+    const { kind, owner } = this.ref;
     switch (request) {
       case NS_GET_NSTYPE:
         return this.flag;
       case NS_GET_USERNS:
-        if (this.#kind === "user") return task.fail(Errno.EPERM, "the first one has none above");
-        return install(task, new NamespaceOpen(this.#user(), 0, "user", this.#user), true);
+        return kind === "user" ? this.#above(task, owner) : this.#openUser(task, owner);
       case NS_GET_PARENT:
-        if (this.#kind === "user" || this.#kind === "pid")
-          return task.fail(Errno.EPERM, "the first one has none above");
+        if (kind === "user") return this.#above(task, owner);
+        if (kind === "pid") return task.fail(Errno.EPERM, "the first one has none above");
         return task.fail(Errno.EINVAL, "this kind has no order");
       case NS_GET_OWNER_UID:
-        if (this.#kind !== "user") return task.fail(Errno.EINVAL, "only user namespaces have owners");
-        task.memory.setU32(argument, 0);
+        if (kind !== "user") return task.fail(Errno.EINVAL, "only user namespaces have owners");
+        task.memory.setU32(argument, shownId(task.cred.userNamespace, "uid", owner?.owner ?? 0));
         return 0;
       default:
         return undefined;
     }
   }
+
+  /** The user namespace around one, unless it lies outside the caller's. */
+  #above(task: Task, namespace: UserNamespace | undefined): number {
+    if (namespace === undefined || namespace === task.cred.userNamespace)
+      return task.fail(Errno.EPERM, "there is none above, or none that the caller may see");
+    return this.#openUser(task, namespace.parent);
+  }
+
+  #openUser(task: Task, owner: UserNamespace | undefined): number {
+    const namespaces = { ...task.namespaces, user: owner };
+    const ref: NamespaceRef = { kind: "user", namespaces, state: owner, owner };
+    return install(task, new NamespaceOpen(this.#all.entry(ref), 0, ref, this.#all), true);
+  }
 }
 
 class Namespace extends SelfOpening {
-  readonly #kind: Kind;
-  readonly #user: () => Entry;
+  readonly #ref: NamespaceRef;
+  readonly #all: Namespaces;
 
-  constructor(fs: FileSystem, kind: Kind, user: () => Entry) {
-    super(fs, S_IFREG | 0o444, 0, 0, KINDS[kind].number);
-    this.#kind = kind;
-    this.#user = user;
+  constructor(fs: FileSystem, ref: NamespaceRef, number: number, all: Namespaces) {
+    super(fs, S_IFREG | 0o444, 0, 0, number);
+    this.#ref = ref;
+    this.#all = all;
   }
 
   open(entry: Entry, flags: number): OpenFile {
-    return new NamespaceOpen(entry, flags, this.#kind, this.#user);
+    return new NamespaceOpen(entry, flags, this.#ref, this.#all);
   }
 }
 
 /** Makes the directories `ns`, over one inode for each namespace. */
 export class Namespaces {
-  readonly #entries = new Map<Kind, Entry>();
+  readonly #first = new Map<Kind, Entry>();
+  readonly #made = new WeakMap<object, Entry>();
   readonly #fs: FileSystem;
+  readonly #kernel: Kernel;
+  #next = FIRST_NEW;
 
   /** @param nsfs the file system of namespaces */
-  constructor(nsfs: FileSystem) {
+  constructor(nsfs: FileSystem, kernel: Kernel) {
     this.#fs = nsfs;
+    this.#kernel = kernel;
   }
 
-  #entry(kind: Kind): Entry {
-    let entry = this.#entries.get(kind);
-    if (entry === undefined) {
-      entry = new Entry(
-        `${kind}:[${KINDS[kind].number}]`,
-        undefined,
-        new Namespace(this.#fs, kind, () => this.#entry("user")),
-      );
-      this.#entries.set(kind, entry);
-    }
+  #isFirst({ kind, state }: NamespaceRef): boolean {
+    const { namespaces } = this.#kernel;
+    return state === undefined || (kind in namespaces && Object.values(namespaces).includes(state));
+  }
+
+  entry(ref: NamespaceRef): Entry {
+    const { kind, state } = ref;
+    const first = this.#isFirst(ref);
+    const known = first || state === undefined ? this.#first.get(kind) : this.#made.get(state);
+    if (known !== undefined) return known;
+    const number = first ? KINDS[kind].number : this.#next++;
+    const entry = new Entry(`${kind}:[${number}]`, undefined, new Namespace(this.#fs, ref, number, this));
+    if (first || state === undefined) this.#first.set(kind, entry);
+    else this.#made.set(state, entry);
     return entry;
   }
 
-  directory(proc: FileSystem, process: Process): Inode {
+  /** @param task the thread whose namespaces are meant */
+  directory(proc: FileSystem, process: Process, task: () => Task | undefined): Inode {
     const { euid, egid } = process.cred;
     const links = NAMES.map(([name, kind]) => {
-      const entry = this.#entry(kind);
-      const text = (): string => entry.name;
-      return [name, new MagicLink(proc, text, () => (process.ended ? undefined : entry), 0o777, euid, egid)] as const;
+      const entry = (): Entry => {
+        const of = task();
+        return of === undefined ? fail(Errno.ENOENT, "the process has ended") : this.entry(refOf(of, kind));
+      };
+      return [name, new MagicLink(proc, () => entry().name, entry, 0o777, euid, egid)] as const;
     });
     return fixedDirectory(proc, Object.fromEntries(links), euid, egid, 0o511);
   }

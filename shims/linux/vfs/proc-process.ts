@@ -10,6 +10,7 @@ import { type Entry, type FileSystem, type Inode, KERNEL } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { fixedContents, fixedDirectory, MagicLink, ProcDirectory, ProcessDirectory, ProcText } from "./proc.ts";
 import { coredumpFilter } from "./proc-coredump.ts";
+import { idMaps } from "./proc-id-maps.ts";
 import { mapFiles } from "./proc-map-files.ts";
 import { ProcMemory } from "./proc-memory.ts";
 import { Namespaces } from "./proc-namespaces.ts";
@@ -18,8 +19,6 @@ import { syscallText } from "./proc-syscall.ts";
 import { mapsText, mountInfoText, mountsText, rollupText, smapsText } from "./proc-text.ts";
 import { find, pathOf } from "./walk.ts";
 
-/** Of one user namespace: every id is itself. */
-const IDENTITY_MAP = "         0          0 4294967295\n";
 const IO_COUNTS = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"]
   .map((name) => `${name}: 0\n`)
   .join("");
@@ -39,7 +38,7 @@ export class ProcessDirectories {
   constructor(fs: FileSystem, kernel: Kernel) {
     this.#fs = fs;
     this.#kernel = kernel;
-    this.#namespaces = new Namespaces(kernel.vfs.newFileSystem("nsfs", NSFS_MAGIC));
+    this.#namespaces = new Namespaces(kernel.vfs.newFileSystem("nsfs", NSFS_MAGIC), kernel);
     this.#net = procNet(fs, kernel);
   }
 
@@ -129,7 +128,7 @@ export class ProcessDirectories {
       ["limits", text(() => limitsText(process))],
       ["mem", new ProcMemory(fs, process, false)],
       ["pagemap", new ProcMemory(fs, process, true)],
-      ["ns", this.#namespaces.directory(fs, process)],
+      ["ns", this.#namespaces.directory(fs, process, task)],
       ["net", this.#net],
       ["children", text(() => childrenText(process, task()))],
       ["clear_refs", text(() => "", 0o200, clearRefs)],
@@ -152,14 +151,11 @@ export class ProcessDirectories {
       ["cgroup", text(() => "0::/\n")],
       ["coredump_filter", coredumpFilter(fs, process)],
       ["cpuset", text(() => "/\n")],
-      ["gid_map", text(() => IDENTITY_MAP)],
       ["io", text(() => IO_COUNTS, 0o400)],
       ["loginuid", text(() => "4294967295")],
-      ["projid_map", text(() => IDENTITY_MAP)],
       ["sessionid", text(() => "4294967295")],
-      ["setgroups", text(() => "allow\n")],
       ["smaps", text(() => smapsText(process.mm))],
-      ["uid_map", text(() => IDENTITY_MAP)],
+      ...idMaps(fs, process),
       [
         "oom_adj",
         text(

@@ -1,5 +1,7 @@
 /** What /proc/[pid] tells of a process in text: stat, statm, status, limits (proc(5)). */
+
 import { Resource } from "../limits.ts";
+import { shownId } from "../namespaces/user.ts";
 import { filtersOf, seccompMode } from "../seccomp/state.ts";
 import { NSIG, SIG_DFL, SIG_IGN } from "../signals/numbers.ts";
 import { SignalSet } from "../signals/signal-set.ts";
@@ -97,14 +99,19 @@ export function statusText(process: Process, task: Task | undefined): string {
   const signals = (name: string, set: SignalSet | undefined) =>
     `${name}:\t${half(set?.hi ?? 0)}${half(set?.lo ?? 0)}\n`;
   const { ignored, caught } = dispositions(process);
+  const viewer = (kernel.current?.cred ?? cred).userNamespace;
+  const named = (kind: "uid" | "gid", ...ids: readonly number[]) =>
+    ids.map((id) => shownId(viewer, kind, id)).join("\t");
+  const groups = cred.groups.map((group) => shownId(viewer, "gid", group)).join(" ");
   const queued = kernel.signals.state.counts.of(cred.ruid);
   return (
     `Name:\t${task?.comm ?? ""}\nUmask:\t${process.fs.umask.toString(8).padStart(4, "0")}\n` +
     `State:\t${STATES[state(process, task)]}\n` +
     `Tgid:\t${process.pid}\nNgid:\t0\nPid:\t${task?.tid ?? process.pid}\nPPid:\t${process.ppid}\n` +
     `TracerPid:\t${task?.tracee?.tracer.tid ?? 0}\n` +
-    `Uid:\t${cred.ruid}\t${cred.euid}\t${cred.suid}\t${cred.uid}\nGid:\t${cred.rgid}\t${cred.egid}\t${cred.sgid}\t${cred.gid}\n` +
-    `FDSize:\t${Math.max(64, process.files.length)}\nGroups:\t${cred.groups.join(" ")} \n` +
+    `Uid:\t${named("uid", cred.ruid, cred.euid, cred.suid, cred.uid)}\n` +
+    `Gid:\t${named("gid", cred.rgid, cred.egid, cred.sgid, cred.gid)}\n` +
+    `FDSize:\t${Math.max(64, process.files.length)}\nGroups:\t${groups} \n` +
     kib("VmPeak", size) +
     kib("VmSize", size) +
     kib("VmLck", mm.locks.bytes / 1024) +

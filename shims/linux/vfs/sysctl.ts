@@ -33,14 +33,15 @@ export function sysctl(fs: FileSystem, kernel: Kernel): Inode {
       0o644,
       () => -Errno.EPERM,
     );
+  const uts = () => (kernel.current ?? kernel).namespaces.uts;
   const named = (key: "hostname" | "domainname") =>
     new ProcText(
       fs,
-      () => `${kernel.uts[key]}\n`,
+      () => `${uts()[key]}\n`,
       0o644,
       (given) => {
         if (kernel.current?.process.cred.euid !== 0) return -Errno.EPERM;
-        kernel.uts[key] = given.replace(/\n$/, "").slice(0, 64);
+        uts()[key] = given.replace(/\n$/, "").slice(0, 64);
         return 0;
       },
     );
