@@ -133,7 +133,7 @@ const statx = fileCall((task, directory, name, flags, mask, at) => {
 function fsValues(inode: Inode) {
   const { fs } = inode;
   const free = Math.max(fs.maxPages - fs.pages, 0);
-  const inodes = fs.maxPages > 0 ? fs.maxPages : 0;
+  const inodes = fs.maxInodes;
   return {
     f_type: fs.magic,
     f_bsize: 4096,

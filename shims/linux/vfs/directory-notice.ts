@@ -1,6 +1,6 @@
 /** F_NOTIFY: a signal for what happens in a directory (fcntl(2); fs/notify/dnotify). */
 import type { Kernel } from "../task.ts";
-import type { Inode, Watcher } from "./inode.ts";
+import type { Inode } from "./inode.ts";
 import type { OpenFile } from "./open-file.ts";
 import { Reason, signalOwner } from "./owner.ts";
 import {
@@ -12,6 +12,7 @@ import {
   IN_MODIFY,
   IN_MOVED_FROM,
   IN_MOVED_TO,
+  type Watcher,
 } from "./watch.ts";
 
 const DN_MULTISHOT = 0x8000_0000;

@@ -5,6 +5,7 @@ import { fail } from "./error.ts";
 import { R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
 import type { Leases } from "./leases.ts";
 import { Stamp } from "./stamp.ts";
+import type { Watcher } from "./watch.ts";
 
 /** Where page frames come from: the machine, in a run. */
 interface FrameSource {
@@ -69,6 +70,8 @@ export class FileSystem {
   /** st_blksize of its files. */
   blockSize = PAGE;
   maxPages: number;
+  /** How many files it may have, whatever its size is; 0 for as many as there are. */
+  maxInodes = 0;
   /** What mount(2) was given as the device, for /proc/mounts. */
   source: string;
   /** MS_RDONLY: EROFS for every change. */
@@ -101,9 +104,9 @@ export class FileSystem {
     return this.#nextIno++;
   }
 
-  /** ENOSPC unless one more file may be made: as many as pages, as statfs(2) tells. */
+  /** ENOSPC unless one more file may be made. */
   demandInode(): void {
-    if (this.maxPages > 0 && this.inodes - this.found >= this.maxPages)
+    if (this.maxInodes > 0 && this.inodes - this.found >= this.maxInodes)
       fail(Errno.ENOSPC, "as many files as it may have");
   }
 
@@ -113,18 +116,6 @@ export class FileSystem {
     this.pages += count;
     return true;
   }
-}
-
-/** Somebody who watches a file or directory: inotify(7). */
-export interface Watcher {
-  /**
-   * @param events IN_* bits
-   * @param name of the file in the watched directory; undefined when the watched file itself is meant
-   * @param unlinked the name is gone already, and the file is still open
-   */
-  notice(events: number, name: string | undefined, cookie: number, unlinked: boolean): void;
-  /** The file is gone. */
-  evicted(): void;
 }
 
 /** A file of any kind. Times follow inode(7). */

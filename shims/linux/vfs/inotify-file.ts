@@ -2,8 +2,9 @@ import { Errno } from "../errno.ts";
 import type { UserCounts } from "../user-counts.ts";
 import { WaitQueue } from "../wait.ts";
 import { O_RDONLY, POLLIN, POLLRDNORM } from "./flags.ts";
-import type { Entry, Inode, Watcher } from "./inode.ts";
+import type { Entry, Inode } from "./inode.ts";
 import { OpenFile } from "./open-file.ts";
+import type { Watcher } from "./watch.ts";
 
 const IN_DELETE_SELF = 0x400;
 const IN_Q_OVERFLOW = 0x4000;

@@ -164,6 +164,7 @@ export class Vfs {
   newMemoryFileSystem(type: string, magic: number, maxPages = this.#memoryPages): FileSystem {
     const made = this.newFileSystem(type, magic, maxPages);
     made.attributes = true;
+    made.maxInodes = this.#memoryPages;
     return made;
   }
 

@@ -1,6 +1,18 @@
 /** What inotify(7) is told of: the hooks of linux/fsnotify.h, cheap while nobody watches. */
 import type { Entry, Inode } from "./inode.ts";
 
+/** Somebody who watches a file or directory: inotify(7). */
+export interface Watcher {
+  /**
+   * @param events IN_* bits
+   * @param name of the file in the watched directory; undefined when the watched file itself is meant
+   * @param unlinked the name is gone already, and the file is still open
+   */
+  notice(events: number, name: string | undefined, cookie: number, unlinked: boolean): void;
+  /** The file is gone. */
+  evicted(): void;
+}
+
 export const IN_ACCESS = 1;
 export const IN_MODIFY = 2;
 export const IN_ATTRIB = 4;
