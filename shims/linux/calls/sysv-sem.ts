@@ -1,6 +1,6 @@
 /** System V semaphores: semget, semop, semtimedop, semctl (ipc/sem.c). */
 import { Errno } from "../errno.ts";
-import { SEMMNI, SEMMSL, SEMOPM, SEMVMX, SemaphoreSet, type SemOperation } from "../ipc/semaphores.ts";
+import { SEMMNI, SEMMSL, SEMOPM, SEMVMX, SemaphoreSet, type SemOperation, type SemWaiter } from "../ipc/semaphores.ts";
 import { permOf, semidDs, seminfo } from "../ipc/structs.ts";
 import { IPC_INFO, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
 import { choice, int, type Kind, octal, pointer, uint } from "../kinds.ts";
@@ -59,21 +59,18 @@ function operate(task: Task, id: number, at: number, count: number, timeout: num
   const alters = operations.some(({ change }) => change !== 0);
   set.demand(process.cred, alters ? IPC_W : IPC_R);
   const first = semaphores.perform(process, set, operations, nowSeconds(task));
-  if (typeof first === "number") return first;
-  const waiter = { blocker: first };
+  if (typeof first === "number") {
+    if (first === 0 && alters) semaphores.settle(set, nowSeconds(task));
+    return first;
+  }
+  const waiter: SemWaiter = { process, operations, blocker: first, result: undefined };
   set.waiters.add(waiter);
   return new Wait({
     queues: [set.changed],
-    attempt: () => {
-      if (set.removed) return -Errno.EIDRM;
-      const result = semaphores.perform(process, set, operations, nowSeconds(task));
-      if (typeof result === "number") return result;
-      waiter.blocker = result;
-      return undefined;
-    },
+    attempt: () => waiter.result ?? (set.removed ? -Errno.EIDRM : undefined),
     ...(timeout !== undefined && { deadline: kernel.clock.now() + timeout }),
-    timeout: () => -Errno.EAGAIN,
-    interrupted: () => -Errno.EINTR,
+    timeout: () => waiter.result ?? -Errno.EAGAIN,
+    interrupted: () => waiter.result ?? -Errno.EINTR,
     cleanup: () => set.waiters.delete(waiter),
   });
 }
@@ -180,7 +177,7 @@ export const semctl = fileCall((task, id, number, command, argument) => {
       set.pids.fill(process.pid);
       semaphores.forgetUndo(set);
       set.changeTime = nowSeconds(task);
-      set.changed.wake();
+      semaphores.settle(set, nowSeconds(task));
       return 0;
     }
     case SETVAL: {
@@ -193,7 +190,7 @@ export const semctl = fileCall((task, id, number, command, argument) => {
       set.pids[number] = process.pid;
       semaphores.forgetUndo(set, number);
       set.changeTime = nowSeconds(task);
-      set.changed.wake();
+      semaphores.settle(set, nowSeconds(task));
       return 0;
     }
     case GETVAL:

@@ -18,10 +18,15 @@ export interface SemOperation {
   readonly flags: number;
 }
 
-/** Somebody waits in semop; `blocker` is the operation that cannot be done. */
+/** Somebody waits in semop; `blocker` is the operation that cannot be done, until others have made it so and `result` is there. */
 export interface SemWaiter {
+  readonly process: Process;
+  readonly operations: readonly SemOperation[];
   blocker: SemOperation;
+  result: number | undefined;
 }
+
+const alters = ({ operations }: SemWaiter): boolean => operations.some(({ change }) => change !== 0);
 
 export class SemaphoreSet extends IpcObject {
   readonly values: Uint16Array;
@@ -40,8 +45,8 @@ export class SemaphoreSet extends IpcObject {
   /** GETNCNT and GETZCNT: who waits for the semaphore to rise, or to become 0. */
   waiting(number: number, forZero: boolean): number {
     let count = 0;
-    for (const { blocker } of this.waiters) {
-      if (blocker.number === number && (blocker.change === 0) === forZero) count++;
+    for (const { blocker, result } of this.waiters) {
+      if (result === undefined && blocker.number === number && (blocker.change === 0) === forZero) count++;
     }
     return count;
   }
@@ -106,8 +111,27 @@ export class Semaphores {
     }
     for (const { number } of operations) set.pids[number] = process.pid;
     set.operationTime = now;
-    if (operations.some(({ change }) => change !== 0)) set.changed.wake();
     return 0;
+  }
+
+  /**
+   * After a change: what waits and is possible now is done here, in the order of its coming, and not when those who wait run again,
+   * by which time the set may be gone (do_smart_update).
+   */
+  settle(set: SemaphoreSet, now: number): void {
+    const attempt = (waiter: SemWaiter): boolean => {
+      const result = this.perform(waiter.process, set, waiter.operations, now);
+      if (typeof result === "number") waiter.result = result;
+      else waiter.blocker = result;
+      return result === 0;
+    };
+    const waiting = (altering: boolean) => {
+      return [...set.waiters].filter((waiter) => waiter.result === undefined && alters(waiter) === altering);
+    };
+    do {
+      for (const waiter of waiting(false)) attempt(waiter);
+    } while (waiting(true).some(attempt));
+    set.changed.wake();
   }
 
   /** SETVAL and SETALL forget what was to be undone. */
@@ -136,7 +160,7 @@ export class Semaphores {
         set.pids[number] = process.pid;
       }
       set.operationTime = now;
-      set.changed.wake();
+      this.settle(set, now);
     }
   }
 }
