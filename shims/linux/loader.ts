@@ -27,6 +27,8 @@ const ARG_MAX = 128 * 1024;
 const ARGS_HIGH = 6 * MIB;
 /** The stack is mapped this far below the arguments from the start (setup_arg_pages). */
 const STACK_EXPAND = 128 * 1024;
+/** What the stack begins with besides arguments and environment: its random shift, the auxiliary vector, the names it points to. */
+const TABLES_OTHERS = 12 * 1024;
 const STACK_GUARD_PAGES = 256;
 /** uapi/linux/personality.h: memory that can be read can be executed. */
 export const READ_IMPLIES_EXEC = 0x0040_0000;
@@ -164,8 +166,10 @@ export function loadProgram(options: LoadOptions): Loaded {
     const staticPie = image.type === "dyn" && program.interpreter === undefined;
     const startBrk = (staticPie ? STATIC_PIE_BRK[abi.name] : up(end)) + draw(layout.brkRandom) * PAGE;
 
-    const strings = stringBytes(argv) + stringBytes(envp) + execfn.length + 64 * 1024;
-    const stackStart = down(stackTop - strings - STACK_EXPAND);
+    // A pointer of nothing lies above the strings. Tables of pointers that need more than the rest grow the stack.
+    const strings = stringBytes(argv) + stringBytes(envp) + execfn.length + 1 + abi.word;
+    const tables = (argv.length + envp.length) * abi.word + TABLES_OTHERS;
+    const stackStart = down(stackTop - strings) - Math.max(STACK_EXPAND, up(tables));
     const prot = PROT_READ | PROT_WRITE | (execStack ? PROT_EXEC : 0);
     space.stackLimit = options.stackLimit;
     const backing = { name: "[stack]", dev: 0, ino: 0 };

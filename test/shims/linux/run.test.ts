@@ -134,6 +134,18 @@ describe("a run", () => {
     expect((await runGuest({ source })).end).toEqual(exited(0));
   });
 
+  it("maps 128 KiB of the stack below the page of the arguments, and more for tables that need it", async () => {
+    const sizes: number[] = [];
+    for (const count of [1, 100, 5000]) {
+      const inspect = (task: Task): void => {
+        const stack = task.process.space.regionAt(task.process.mm.startStack);
+        if (stack !== undefined) sizes.push((stack.end - stack.start) / 1024);
+      };
+      await runGuest({ source: EXIT_0, argv: Array.from({ length: count }, () => "a"), inspect });
+    }
+    expect(sizes).toEqual([132, 132, 140]);
+  });
+
   it("starts the interpreter of a script, its argument in one piece", async () => {
     const check = `mov rax, [rsp]\nmov rdi, [rsp + 16]\nmovzx edi, byte ptr [rdi + 4]\nadd rdi, rax\nmov eax, 60\nsyscall`;
     const { end } = await runGuest({ source: check, script: "#! %program  -a b c \nrest", argv: ["script", "x"] });
