@@ -83,7 +83,7 @@ and goes on
 
 describe.skipIf(noNative)("hostile guests", () => {
   const [wide, narrow] = noNative ? ["", ""] : [compile("wide"), compile("narrow", "-m32", "-D_FILE_OFFSET_BITS=64")];
-  const flags = ["--max-memory", "32M", "--timeout", "140"];
+  const flags = ["--max-memory", "16M", "--timeout", "140"];
 
   test.each([
     ["x86-64", wide],
