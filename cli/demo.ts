@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { formatRecord } from "../providers/ledger-format.ts";
-import { TextTrace } from "../shims/linux/trace-text.ts";
+import { TextTrace } from "../shims/linux/trace/trace-text.ts";
 import { endLines, runToEnd } from "./guest-run.ts";
 import { type GuestOptions, plainOptions } from "./options.ts";
 import { print } from "./output.ts";

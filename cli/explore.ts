@@ -1,6 +1,6 @@
 /** `shimbed run --explore N`: whether a guest ends alike whatever the seed. */
 import { createHash, type Hash } from "node:crypto";
-import type { TraceConsumer, TraceEvent } from "../shims/linux/trace.ts";
+import type { TraceConsumer, TraceEvent } from "../shims/linux/trace/trace.ts";
 import { type GuestReport, runToEnd } from "./guest-run.ts";
 import { FEW_RECORDS } from "./kept-records.ts";
 import type { GuestOptions } from "./options.ts";

@@ -1,7 +1,7 @@
 /** `shimbed trace`. */
-import { syscallNames } from "../shims/linux/names.ts";
+import { syscallNames } from "../shims/linux/kinds/names.ts";
 import type { Family } from "../shims/linux/table.ts";
-import { CountTrace, JsonTrace, TextTrace } from "../shims/linux/trace-text.ts";
+import { CountTrace, JsonTrace, TextTrace } from "../shims/linux/trace/trace-text.ts";
 import { TraceFilter, type Vocabulary } from "./filter.ts";
 import { endLines, type GuestReport, runToEnd } from "./guest-run.ts";
 import { FEW_RECORDS } from "./kept-records.ts";

@@ -6,7 +6,7 @@ import type { LedgerRecord } from "../../providers/ledger.ts";
 import { hex } from "../../providers/ledger-format.ts";
 import type { Request } from "../../providers/requests.ts";
 import { signalName } from "../../shims/linux/signals/numbers.ts";
-import type { CallEvent } from "../../shims/linux/trace.ts";
+import type { CallEvent } from "../../shims/linux/trace/trace.ts";
 import { endText } from "./excerpt.ts";
 import type { Observed } from "./observed.ts";
 import { matchPattern, patternLines } from "./trace-pattern.ts";

@@ -1,7 +1,7 @@
 import type { TlsState } from "../../providers/state.ts";
 import type { Kernel } from "../../shims/linux/task.ts";
-import type { TraceConsumer, TraceEvent } from "../../shims/linux/trace.ts";
-import { TextTrace } from "../../shims/linux/trace-text.ts";
+import type { TraceConsumer, TraceEvent } from "../../shims/linux/trace/trace.ts";
+import { TextTrace } from "../../shims/linux/trace/trace-text.ts";
 import type { StateChange, TraceLine } from "./observed.ts";
 
 /** Gathers events with their lines, and the TLS state behind each. */

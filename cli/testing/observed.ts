@@ -4,7 +4,7 @@ import type { Finding } from "../../providers/findings.ts";
 import type { LedgerRecord } from "../../providers/ledger.ts";
 import type { TlsState } from "../../providers/state.ts";
 import type { RunEnd } from "../../shims/linux/run.ts";
-import type { TraceEvent } from "../../shims/linux/trace.ts";
+import type { TraceEvent } from "../../shims/linux/trace/trace.ts";
 
 export type Segment = "fs" | "gs";
 

@@ -6,7 +6,7 @@ import type { LedgerRecord } from "../../providers/ledger.ts";
 import { type RunEnd, run } from "../../shims/linux/run.ts";
 import { Signals } from "../../shims/linux/signals/port.ts";
 import type { Task } from "../../shims/linux/task.ts";
-import type { TraceEvent } from "../../shims/linux/trace.ts";
+import type { TraceEvent } from "../../shims/linux/trace/trace.ts";
 import { FaultReports } from "../fault-reports.ts";
 import { FEW_RECORDS } from "../kept-records.ts";
 import { Session } from "../session.ts";

@@ -2,8 +2,8 @@
 import { formatRecord } from "../../providers/ledger-format.ts";
 import type { TlsState } from "../../providers/state.ts";
 import type { Kernel } from "../../shims/linux/task.ts";
-import type { TraceConsumer, TraceEvent } from "../../shims/linux/trace.ts";
-import { TextTrace } from "../../shims/linux/trace-text.ts";
+import type { TraceConsumer, TraceEvent } from "../../shims/linux/trace/trace.ts";
+import { TextTrace } from "../../shims/linux/trace/trace-text.ts";
 
 /** A thread's bases and selectors, as text. */
 export interface StepTls {

@@ -3,7 +3,7 @@ import path from "node:path";
 import { parseInjectRule } from "../../providers/inject-rule.ts";
 import { Ledger, type LedgerRecord } from "../../providers/ledger.ts";
 import { formatRecord } from "../../providers/ledger-format.ts";
-import type { CallEvent, TraceEvent } from "../../shims/linux/trace.ts";
+import type { CallEvent, TraceEvent } from "../../shims/linux/trace/trace.ts";
 import { type TaSession, ta } from "../../shims/optee/api.ts";
 import type { TaAnswer, TaParam } from "../../shims/optee/client.ts";
 import { formatEvent } from "../../shims/optee/commands/format.ts";

@@ -3,7 +3,7 @@ import { type Cpu, Reg, StopKind } from "../../emulator/cpu.ts";
 import { MemoryFault, TestbedError, UserError } from "../../emulator/errors.ts";
 import { type Abi, i386, X32_SYSCALL_BIT, x86_64 } from "./abi.ts";
 import { Errno } from "./errno.ts";
-import { syscallNames } from "./names.ts";
+import { syscallNames } from "./kinds/names.ts";
 import { Work } from "./ptrace/numbers.ts";
 import { afterCall, beforeCall } from "./ptrace/watched-calls.ts";
 import { Fetch, type Plan, type Result } from "./table.ts";

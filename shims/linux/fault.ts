@@ -2,8 +2,8 @@
 import { Reg } from "../../emulator/cpu.ts";
 import { MemoryFault } from "../../emulator/errors.ts";
 import { Vector } from "../../emulator/x86.ts";
-import type { Fault } from "./signal-port.ts";
 import { Signal } from "./signals/numbers.ts";
+import type { Fault } from "./signals/signal-port.ts";
 import type { Task } from "./task.ts";
 
 type SignalName = "SIGILL" | "SIGTRAP" | "SIGBUS" | "SIGFPE" | "SIGKILL" | "SIGSEGV";

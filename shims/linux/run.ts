@@ -8,12 +8,12 @@ import { Reg, StopKind } from "../../emulator/cpu.ts";
 import { strike } from "../../providers/host-events.ts";
 import { MEASURES_FROM } from "./clock.ts";
 import { callName, Dispatcher } from "./dispatch.ts";
+import { emulateVsyscall } from "./loader/vsyscall.ts";
 import { type DebugRegisters, disarm } from "./ptrace/debug-registers.ts";
-import { abortCriticalSection } from "./rseq.ts";
 import { refreshLdt } from "./signals/ldt.ts";
-import { Stepper } from "./stepping.ts";
 import type { ExitStatus, Kernel, Task } from "./task.ts";
-import { emulateVsyscall } from "./vsyscall.ts";
+import { abortCriticalSection } from "./thread/rseq.ts";
+import { Stepper } from "./thread/stepping.ts";
 
 export interface RunLimits {
   /** Wall-clock seconds. */

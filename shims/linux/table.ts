@@ -16,7 +16,7 @@
  * - Each family exports its rows; calls/all.ts joins them.
  */
 import type { Abi } from "./abi.ts";
-import { type Kind, long, type Shape } from "./kinds.ts";
+import { type Kind, long, type Shape } from "./kinds/kinds.ts";
 import type { Task } from "./task.ts";
 import type { Wait } from "./wait.ts";
 

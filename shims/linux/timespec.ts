@@ -1,6 +1,6 @@
 /** Times as calls take and give them, struct timespec and struct itimerspec. Everywhere else a moment or a span is a number of ns. */
 import { Errno } from "./errno.ts";
-import { type Struct, struct, timespec, timespec64 } from "./structs.ts";
+import { type Struct, struct, timespec, timespec64 } from "./kinds/structs.ts";
 import type { Task } from "./task.ts";
 import { fail } from "./vfs/error.ts";
 

@@ -1,8 +1,8 @@
 /** What io_submit is given, and how each kind of request is carried out (fs/aio.c). */
 import { MemoryFault } from "../../../emulator/errors.ts";
 import { Errno } from "../errno.ts";
-import { ioPriorityRefusal } from "../io-priority.ts";
-import { address, i16, i32, i64, struct, u16, u32, u64 } from "../structs.ts";
+import { address, i16, i32, i64, struct, u16, u32, u64 } from "../kinds/structs.ts";
+import { ioPriorityRefusal } from "../process/io-priority.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fail, VfsError } from "../vfs/error.ts";

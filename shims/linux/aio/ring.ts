@@ -1,7 +1,7 @@
 /** The ring of completed requests that a program sees and may empty itself (struct aio_ring of fs/aio.c). */
 import { SharedPages } from "../../../emulator/memory.ts";
 import type { PhysicalMemory } from "../../../emulator/physical-memory.ts";
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
 
 const MAGIC = 0xa10a_10a1;
 const HEADER = 32;

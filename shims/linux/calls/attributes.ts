@@ -1,12 +1,13 @@
 /** Mode, owner and times of files. */
-import { Cap } from "../capabilities.ts";
-import type { Credentials } from "../credentials.ts";
+
 import { Errno } from "../errno.ts";
-import { dirfd, fd, id, octal, pointer } from "../kinds.ts";
-import { atFlags } from "../kinds-files.ts";
-import { path } from "../kinds-memory.ts";
+import { atFlags } from "../kinds/files.ts";
+import { dirfd, fd, id, octal, pointer } from "../kinds/kinds.ts";
+import { path } from "../kinds/memory.ts";
+import { structIn, timespec, timespec64, timeval } from "../kinds/structs.ts";
 import { kernelId } from "../namespaces/user.ts";
-import { structIn, timespec, timespec64, timeval } from "../structs.ts";
+import { Cap } from "../process/capabilities.ts";
+import type { Credentials } from "../process/credentials.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { entryAt, fileCall, openFileOf } from "../vfs/call-context.ts";

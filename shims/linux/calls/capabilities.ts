@@ -1,4 +1,9 @@
 /** capget and capset, and what prctl does with capabilities (kernel/capability.c, security/commoncap.c). */
+
+import { Errno } from "../errno.ts";
+import { Prctl } from "../kinds/flags.ts";
+import { pointer } from "../kinds/kinds.ts";
+import { shownAs, struct, structIn, u32 } from "../kinds/structs.ts";
 import {
   ALL_CAPS,
   CAP_LAST,
@@ -8,12 +13,8 @@ import {
   SECURE_ALL_BITS,
   SECURE_ALL_LOCKS,
   SecureBit,
-} from "../capabilities.ts";
-import type { Credentials } from "../credentials.ts";
-import { Errno } from "../errno.ts";
-import { pointer } from "../kinds.ts";
-import { Prctl } from "../kinds-flags.ts";
-import { shownAs, struct, structIn, u32 } from "../structs.ts";
+} from "../process/capabilities.ts";
+import type { Credentials } from "../process/credentials.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

@@ -1,8 +1,8 @@
 /** adjtimex and clock_adjtime: the state of the clock, which no guest changes (kernel/time/ntp.c). */
 import { realtimeAt } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { ClockId, clockId } from "../kinds-flags.ts";
-import { array, i32, i64, long, shownAs, struct, structOut, u32 } from "../structs.ts";
+import { ClockId, clockId } from "../kinds/flags.ts";
+import { array, i32, i64, long, shownAs, struct, structOut, u32 } from "../kinds/structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

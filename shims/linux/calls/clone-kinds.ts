@@ -1,9 +1,10 @@
 /** How the arguments of clone and its like are read and printed. */
-import { Clone } from "../clone.ts";
-import { flagText, type Kind, type PrintContext, scalar } from "../kinds.ts";
-import { arrayText, fills, pointsTo } from "../kinds-memory.ts";
+
+import { flagText, type Kind, type PrintContext, scalar } from "../kinds/kinds.ts";
+import { arrayText, fills, pointsTo } from "../kinds/memory.ts";
+import { u32, valueOut } from "../kinds/structs.ts";
+import { Clone } from "../process/clone.ts";
 import { Signal, signalName } from "../signals/numbers.ts";
-import { u32, valueOut } from "../structs.ts";
 
 /** The low byte of clone's flags. */
 export const CSIGNAL = 0xff;

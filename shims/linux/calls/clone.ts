@@ -1,10 +1,11 @@
 /** clone, clone3, fork, vfork, unshare (kernel/fork.c). */
-import { Clone, type CloneRequest, clone } from "../clone.ts";
+
 import { Errno } from "../errno.ts";
-import { pointer, size, word } from "../kinds.ts";
+import { pointer, size, word } from "../kinds/kinds.ts";
+import { PAGE } from "../memory/pages.ts";
+import { unshareFiles, unshareFs } from "../memory/sharing.ts";
 import { adopt, beyondRun, newNamespaces } from "../namespaces/make.ts";
-import { PAGE } from "../pages.ts";
-import { unshareFiles, unshareFs } from "../sharing.ts";
+import { Clone, type CloneRequest, clone } from "../process/clone.ts";
 import { NSIG, Signal } from "../signals/numbers.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";

@@ -1,6 +1,6 @@
 /** Listing directories: getdents64 and getdents. */
 import { Errno } from "../errno.ts";
-import { fd, pointer, uint } from "../kinds.ts";
+import { fd, pointer, uint } from "../kinds/kinds.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall, openFileOf } from "../vfs/call-context.ts";

@@ -1,9 +1,9 @@
 /** epoll(7) (fs/eventpoll.c). */
 import { Errno } from "../errno.ts";
-import { choice, fd, flags, flagText, int, type Kind, pointer, size } from "../kinds.ts";
-import { arrayText, fills, pointsTo } from "../kinds-memory.ts";
+import { choice, fd, flags, flagText, int, type Kind, pointer, size } from "../kinds/kinds.ts";
+import { arrayText, fills, pointsTo } from "../kinds/memory.ts";
+import { structIn, timespec64 } from "../kinds/structs.ts";
 import { EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP, type EpollEvent, EpollFile } from "../net/epoll-file.ts";
-import { structIn, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { readSpan } from "../timespec.ts";

@@ -1,8 +1,9 @@
 /** Extended attributes of files (xattr(7); errnos and their order as fs/xattr.c and the file systems' handlers have them). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { fd, flags, pointer, size } from "../kinds.ts";
-import { path, string } from "../kinds-memory.ts";
+import { fd, flags, pointer, size } from "../kinds/kinds.ts";
+import { path, string } from "../kinds/memory.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { entryAt, fileCall } from "../vfs/call-context.ts";

@@ -1,8 +1,9 @@
 /** fcntl: what belongs to a descriptor, to the open file behind it, and to the file. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { fd } from "../kinds.ts";
-import { Fcntl, fcntlArgument, fcntlCommand } from "../kinds-files.ts";
+import { Fcntl, fcntlArgument, fcntlCommand } from "../kinds/files.ts";
+import { fd } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { descriptorLimit, fileCall, openFileOf } from "../vfs/call-context.ts";

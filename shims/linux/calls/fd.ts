@@ -1,8 +1,8 @@
 /** Descriptors: dup, flock, pipe, eventfd. */
 import { Errno } from "../errno.ts";
-import { fd, int, type Kind } from "../kinds.ts";
-import { eventFlags, flockOperation, pipeFlags } from "../kinds-files.ts";
-import { fills } from "../kinds-memory.ts";
+import { eventFlags, flockOperation, pipeFlags } from "../kinds/files.ts";
+import { fd, int, type Kind } from "../kinds/kinds.ts";
+import { fills } from "../kinds/memory.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { blocking, demandDescriptors, descriptorLimit, fileCall, install, openFileOf } from "../vfs/call-context.ts";

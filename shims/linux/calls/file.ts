@@ -1,11 +1,11 @@
 /** read and write in all forms, lseek, sizes (truncate, fallocate), and what reaches the disk (fsync and its kin). */
 import { Errno } from "../errno.ts";
-import { fd, int, loff, long, pointer, size, uint } from "../kinds.ts";
-import { fadvice, fallocateMode, rwfFlags, syncRangeFlags, whence } from "../kinds-files.ts";
-import { bufferIn, bufferOut, iovecIn, iovecOut, path } from "../kinds-memory.ts";
-import { Resource } from "../limits.ts";
+import { fadvice, fallocateMode, rwfFlags, syncRangeFlags, whence } from "../kinds/files.ts";
+import { fd, int, loff, long, pointer, size, uint } from "../kinds/kinds.ts";
+import { bufferIn, bufferOut, iovecIn, iovecOut, path } from "../kinds/memory.ts";
+import { i64, valueOut } from "../kinds/structs.ts";
+import { Resource } from "../process/limits.ts";
 import { Signal } from "../signals/numbers.ts";
-import { i64, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { contextOf, fileCall, openFileOf, pathArgument } from "../vfs/call-context.ts";

@@ -1,7 +1,8 @@
 /** How the arguments of futex print: each operation takes some of them, and strace shows only those. */
-import { hex, type Kind, type PrintContext, pointer, scalar, uint } from "../kinds.ts";
-import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp } from "../kinds-flags.ts";
-import { type Struct, structIn } from "../structs.ts";
+
+import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp } from "../kinds/flags.ts";
+import { hex, type Kind, type PrintContext, pointer, scalar, uint } from "../kinds/kinds.ts";
+import { type Struct, structIn } from "../kinds/structs.ts";
 
 /** What each argument from the third on is; undefined where the operation has none. */
 interface Arguments {

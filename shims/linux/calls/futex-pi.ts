@@ -1,5 +1,7 @@
 /** Priority-inheriting futexes: FUTEX_LOCK_PI and its kin, and moving to one (kernel/futex/pi.c, requeue.c). */
 import { Errno } from "../errno.ts";
+import type { Result } from "../table.ts";
+import type { Task } from "../task.ts";
 import {
   FUTEX_BITSET_MATCH_ANY,
   FUTEX_OWNER_DIED,
@@ -8,9 +10,7 @@ import {
   type FutexQueue,
   FutexWaiter,
   PiFutex,
-} from "../futex.ts";
-import type { Result } from "../table.ts";
-import type { Task } from "../task.ts";
+} from "../thread/futex.ts";
 import { Wait } from "../wait.ts";
 import { checkAddress, type Word } from "./futex-address.ts";
 

@@ -1,12 +1,12 @@
 /** futex(2): waiting, waking, moving. Errnos and their order follow kernel/futex/. Priority inheritance: futex-pi.ts. */
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { FUTEX_BITSET_MATCH_ANY, type FutexQueue, FutexWaiter } from "../futex.ts";
-import { int, pointer } from "../kinds.ts";
-import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp, futexOp } from "../kinds-flags.ts";
-import { timespec, timespec64 } from "../structs.ts";
+import { FUTEX_CLOCK_REALTIME, FUTEX_PRIVATE_FLAG, FutexOp, futexOp } from "../kinds/flags.ts";
+import { int, pointer } from "../kinds/kinds.ts";
+import { timespec, timespec64 } from "../kinds/structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { FUTEX_BITSET_MATCH_ANY, type FutexQueue, FutexWaiter } from "../thread/futex.ts";
 import { readTime, type TimeLayout, toNs } from "../timespec.ts";
 import { Wait } from "../wait.ts";
 import { checkAddress, type Word } from "./futex-address.ts";

@@ -1,12 +1,12 @@
 /** futex_waitv, and futex_wait, futex_wake, futex_requeue of Linux 6.7 (kernel/futex/syscalls.c). */
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { FutexWaiter } from "../futex.ts";
-import { flags, int, type Kind, pointer, uint, uintHex, word } from "../kinds.ts";
-import { ClockId, clockId } from "../kinds-flags.ts";
-import { structIn, timespec64 } from "../structs.ts";
+import { ClockId, clockId } from "../kinds/flags.ts";
+import { flags, int, type Kind, pointer, uint, uintHex, word } from "../kinds/kinds.ts";
+import { structIn, timespec64 } from "../kinds/structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
+import { FutexWaiter } from "../thread/futex.ts";
 import { readTime, toNs } from "../timespec.ts";
 import { Wait } from "../wait.ts";
 import { moveAndWake, wake } from "./futex.ts";

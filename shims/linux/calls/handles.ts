@@ -1,9 +1,10 @@
 /** name_to_handle_at and open_by_handle_at: a file by what it is, not by its name (fs/fhandle.c). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { dirfd, fd, pointer } from "../kinds.ts";
-import { atFlags, openFlags } from "../kinds-files.ts";
-import { path } from "../kinds-memory.ts";
+import { atFlags, openFlags } from "../kinds/files.ts";
+import { dirfd, fd, pointer } from "../kinds/kinds.ts";
+import { path } from "../kinds/memory.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import { entryAt, fileCall, install, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";

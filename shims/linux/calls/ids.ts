@@ -1,11 +1,12 @@
 /** Who a process is: process, group and session ids, users and groups (credentials(7)). */
-import { Cap } from "../capabilities.ts";
-import type { Credentials } from "../credentials.ts";
+
 import { Errno } from "../errno.ts";
-import { id, int, type Kind, pid, pointer } from "../kinds.ts";
-import { arrayText, fills, pointsTo } from "../kinds-memory.ts";
+import { id, int, type Kind, pid, pointer } from "../kinds/kinds.ts";
+import { arrayText, fills, pointsTo } from "../kinds/memory.ts";
+import { type Field, u16, u32, valueOut } from "../kinds/structs.ts";
 import { kernelId, OVERFLOW_ID, shownId } from "../namespaces/user.ts";
-import { type Field, u16, u32, valueOut } from "../structs.ts";
+import { Cap } from "../process/capabilities.ts";
+import type { Credentials } from "../process/credentials.ts";
 import { type Row, row } from "../table.ts";
 import type { Process, Task } from "../task.ts";
 

@@ -1,7 +1,7 @@
 /** inotify(7) (fs/notify/inotify/inotify_user.c). */
 import { Errno } from "../errno.ts";
-import { fd, flags, int, type Kind } from "../kinds.ts";
-import { path } from "../kinds-memory.ts";
+import { fd, flags, int, type Kind } from "../kinds/kinds.ts";
+import { path } from "../kinds/memory.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { contextOf, demandDescriptors, fileCall, install, openFileOf, pathArgument } from "../vfs/call-context.ts";

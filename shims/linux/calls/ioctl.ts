@@ -1,7 +1,8 @@
 /** ioctl: what works on all files here, then what the file itself knows. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { fd, type Kind, pointer, scalar } from "../kinds.ts";
+import { fd, type Kind, pointer, scalar } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall, openFileOf } from "../vfs/call-context.ts";

@@ -1,18 +1,18 @@
 /** madvise and process_madvise (mm/madvise.c). */
 import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { fd, pointer, size, uintHex } from "../kinds.ts";
-import { Madvise, madvice } from "../kinds-flags.ts";
-import type { Mm } from "../mm.ts";
-import { isAligned, PAGE, pageUp } from "../pages.ts";
-import { PidFile } from "../pid-file.ts";
+import { Madvise, madvice } from "../kinds/flags.ts";
+import { fd, pointer, size, uintHex } from "../kinds/kinds.ts";
+import type { Mm } from "../memory/mm.ts";
+import { isAligned, PAGE, pageUp } from "../memory/pages.ts";
+import { Cap } from "../process/capabilities.ts";
+import { PidFile } from "../process/pid-file.ts";
 import { mayAttach } from "../ptrace/access.ts";
-import { ReadOnlyFile } from "../read-only-file.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
+import { ReadOnlyFile } from "../vfs/read-only-file.ts";
 import { isSealed, sealed } from "./memory-seal.ts";
 import { vectors } from "./pidfd.ts";
 

@@ -1,11 +1,11 @@
 /** mlock and its like (mm/mlock.c): nothing is ever swapped out here, so what they do is to count, and to bring pages in. */
 import type { Region } from "../../../emulator/memory.ts";
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { pointer, size, uintHex } from "../kinds.ts";
-import { mlockallFlags } from "../kinds-flags.ts";
-import { Resource } from "../limits.ts";
-import { PAGE, pageDown, pageUp } from "../pages.ts";
+import { mlockallFlags } from "../kinds/flags.ts";
+import { pointer, size, uintHex } from "../kinds/kinds.ts";
+import { PAGE, pageDown, pageUp } from "../memory/pages.ts";
+import { Cap } from "../process/capabilities.ts";
+import { Resource } from "../process/limits.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

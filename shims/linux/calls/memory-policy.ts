@@ -1,9 +1,10 @@
 /** NUMA policies, as far as libnuma and those who ask it need them: one node, whose pages are everybody's. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { choice, int, pointer, size, uintHex } from "../kinds.ts";
-import { ALL_NODES, isMode, type MemoryPolicy, Mpol, modeOf, policyOf } from "../memory-policy.ts";
-import { PAGE, pageUp } from "../pages.ts";
+import { choice, int, pointer, size, uintHex } from "../kinds/kinds.ts";
+import { PAGE, pageUp } from "../memory/pages.ts";
+import { ALL_NODES, isMode, type MemoryPolicy, Mpol, modeOf, policyOf } from "../memory/policy.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

@@ -1,8 +1,8 @@
 /** mseal: mappings that nobody may unmap, move or protect otherwise any more (mm/mseal.c). */
 import { Errno } from "../errno.ts";
-import { pointer, size, word } from "../kinds.ts";
-import type { Mm } from "../mm.ts";
-import { isAligned, pageUp } from "../pages.ts";
+import { pointer, size, word } from "../kinds/kinds.ts";
+import type { Mm } from "../memory/mm.ts";
+import { isAligned, pageUp } from "../memory/pages.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

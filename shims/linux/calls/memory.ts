@@ -7,21 +7,21 @@ import {
   PROT_WRITE,
   SharedPages,
 } from "../../../emulator/memory.ts";
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { int, type Kind, pointer, scalar, size, uintHex, word } from "../kinds.ts";
-import { MapFlag, mapFlags, Prot, prot } from "../kinds-flags.ts";
-import { pointsTo } from "../kinds-memory.ts";
-import { Resource } from "../limits.ts";
-import { READ_IMPLIES_EXEC } from "../loader.ts";
-import { findFree, lowestFree, MMAP_MIN_ADDR, type Mm } from "../mm.ts";
-import { isAligned, PAGE, pageDown, pageUp } from "../pages.ts";
-import { ReadOnlyFile } from "../read-only-file.ts";
+import { MapFlag, mapFlags, Prot, prot } from "../kinds/flags.ts";
+import { int, type Kind, pointer, scalar, size, uintHex, word } from "../kinds/kinds.ts";
+import { pointsTo } from "../kinds/memory.ts";
+import { READ_IMPLIES_EXEC } from "../loader/loader.ts";
+import { findFree, lowestFree, MMAP_MIN_ADDR, type Mm } from "../memory/mm.ts";
+import { isAligned, PAGE, pageDown, pageUp } from "../memory/pages.ts";
+import { Cap } from "../process/capabilities.ts";
+import { Resource } from "../process/limits.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { F_SEAL_FUTURE_WRITE, F_SEAL_WRITE } from "../vfs/flags.ts";
 import { FileInode } from "../vfs/inode.ts";
 import { type OpenFile, PathOpen } from "../vfs/open-file.ts";
+import { ReadOnlyFile } from "../vfs/read-only-file.ts";
 import { lockNew, mayLock, mayLockMore } from "./memory-lock.ts";
 import { isSealed, sealed } from "./memory-seal.ts";
 

@@ -1,9 +1,10 @@
 /** mount, umount, umount2: file systems in memory and the kernel's own, within the guest's tree. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { uint } from "../kinds.ts";
-import { path, string } from "../kinds-memory.ts";
-import { PAGE } from "../pages.ts";
+import { uint } from "../kinds/kinds.ts";
+import { path, string } from "../kinds/memory.ts";
+import { PAGE } from "../memory/pages.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { entryAt, fileCall, pathArgument } from "../vfs/call-context.ts";

@@ -1,15 +1,16 @@
 /** POSIX message queues (ipc/mqueue.c). */
-import { Cap } from "../capabilities.ts";
+
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
 import { MQ_PRIO_MAX, PosixQueueFile, type Registration } from "../ipc/posix-queues.ts";
-import { fd, type Kind, octal, pointer, size, uint } from "../kinds.ts";
-import { openFlags } from "../kinds-files.ts";
-import { bufferIn, bufferOut, path } from "../kinds-memory.ts";
-import { Resource } from "../limits.ts";
+import { openFlags } from "../kinds/files.ts";
+import { fd, type Kind, octal, pointer, size, uint } from "../kinds/kinds.ts";
+import { bufferIn, bufferOut, path } from "../kinds/memory.ts";
+import { array, long, struct, structIn, structOut, timespec, timespec64, u32, valueOut } from "../kinds/structs.ts";
 import { NetlinkSocket } from "../net/netlink.ts";
+import { Cap } from "../process/capabilities.ts";
+import { Resource } from "../process/limits.ts";
 import { Notify, NSIG } from "../signals/numbers.ts";
-import { array, long, struct, structIn, structOut, timespec, timespec64, u32, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { readTime, type TimeLayout } from "../timespec.ts";

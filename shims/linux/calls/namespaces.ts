@@ -1,12 +1,12 @@
 /** setns: joins a namespace that is there (kernel/nsproxy.c). */
 import { Errno } from "../errno.ts";
-import { fd, uintHex } from "../kinds.ts";
+import { fd, uintHex } from "../kinds/kinds.ts";
 import { joinOther, joinUser } from "../namespaces/make.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
-import { NamespaceOpen, type NamespaceRef } from "../vfs/proc-namespaces.ts";
+import { NamespaceOpen, type NamespaceRef } from "../vfs/proc/namespaces.ts";
 
 function join(task: Task, ref: NamespaceRef): number {
   switch (ref.kind) {

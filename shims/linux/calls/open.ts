@@ -1,9 +1,9 @@
 /** open, creat, openat, openat2, close, close_range, memfd_create. */
 import { Errno } from "../errno.ts";
-import { dirfd, fd, octal, pointer, size, uint } from "../kinds.ts";
-import { closeRangeFlags, memfdFlags, openFlags, openMode } from "../kinds-files.ts";
-import { path, string } from "../kinds-memory.ts";
-import { unshareFiles } from "../sharing.ts";
+import { closeRangeFlags, memfdFlags, openFlags, openMode } from "../kinds/files.ts";
+import { dirfd, fd, octal, pointer, size, uint } from "../kinds/kinds.ts";
+import { path, string } from "../kinds/memory.ts";
+import { unshareFiles } from "../memory/sharing.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import {

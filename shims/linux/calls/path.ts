@@ -1,9 +1,10 @@
 /** Names: access, links, rename, directories made and removed, working directory and root. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { dirfd, fd, int, octal, size } from "../kinds.ts";
-import { accessMode, atAccessFlags, atFlags, nodeDevice, nodeMode, renameFlags } from "../kinds-files.ts";
-import { bufferOut, path, stringOut } from "../kinds-memory.ts";
+import { accessMode, atAccessFlags, atFlags, nodeDevice, nodeMode, renameFlags } from "../kinds/files.ts";
+import { dirfd, fd, int, octal, size } from "../kinds/kinds.ts";
+import { bufferOut, path, stringOut } from "../kinds/memory.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { contextOf, entryAt, fileCall, openFileOf, pathArgument, startOf } from "../vfs/call-context.ts";

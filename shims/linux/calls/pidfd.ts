@@ -1,8 +1,9 @@
 /** Reaching into other processes: pidfds, kcmp, process_vm_readv and its counterpart. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { choice, fd, flags, int, pid, pointer, size, uintHex, word } from "../kinds.ts";
-import { PidFile } from "../pid-file.ts";
+import { choice, fd, flags, int, pid, pointer, size, uintHex, word } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
+import { PidFile } from "../process/pid-file.ts";
 import { mayAttach } from "../ptrace/access.ts";
 import { infoIn, signal } from "../signals/kinds.ts";
 import { NSIG, SiCode } from "../signals/numbers.ts";
@@ -13,7 +14,7 @@ import type { Process, Task } from "../task.ts";
 import { demandDescriptors, install } from "../vfs/call-context.ts";
 import { O_NONBLOCK } from "../vfs/flags.ts";
 import { PathOpen } from "../vfs/open-file.ts";
-import { ProcessDirectory } from "../vfs/proc.ts";
+import { ProcessDirectory } from "../vfs/proc/proc.ts";
 import { UIO_MAXIOV } from "../vfs/transfer.ts";
 
 const PIDFD_THREAD = 0x80;

@@ -1,10 +1,10 @@
 /** Waiting for files: poll, ppoll, select, pselect6. */
 import { Errno } from "../errno.ts";
-import { int, type Kind, pointer, size, uint } from "../kinds.ts";
-import { arrayText, pointsTo } from "../kinds-memory.ts";
+import { int, type Kind, pointer, size, uint } from "../kinds/kinds.ts";
+import { arrayText, pointsTo } from "../kinds/memory.ts";
+import { structIn, timespec, timespec64, timeval } from "../kinds/structs.ts";
 import { setBlocked } from "../signals/send.ts";
 import { SignalSet } from "../signals/signal-set.ts";
-import { structIn, timespec, timespec64, timeval } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fromNs, readSpan, SECOND, type TimeLayout } from "../timespec.ts";

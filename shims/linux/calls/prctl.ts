@@ -1,8 +1,8 @@
 /** prctl(2), kernel/sys.c. */
 import { Errno } from "../errno.ts";
-import { type Kind, word } from "../kinds.ts";
-import { Prctl, prctlOption } from "../kinds-flags.ts";
-import { quoteBytes } from "../kinds-memory.ts";
+import { Prctl, prctlOption } from "../kinds/flags.ts";
+import { type Kind, word } from "../kinds/kinds.ts";
+import { quoteBytes } from "../kinds/memory.ts";
 import { NSIG } from "../signals/numbers.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";

@@ -1,10 +1,11 @@
 /** Nice values, which weigh turns, and I/O priorities, which are kept and told (kernel/sys.c, block/ioprio.c). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { IO_CLASS_SHIFT, IoClass, ioPriorityRefusal } from "../io-priority.ts";
-import { choice, int, uintHex } from "../kinds.ts";
-import { priorityWhich } from "../kinds-flags.ts";
-import { Resource } from "../limits.ts";
+import { priorityWhich } from "../kinds/flags.ts";
+import { choice, int, uintHex } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
+import { IO_CLASS_SHIFT, IoClass, ioPriorityRefusal } from "../process/io-priority.ts";
+import { Resource } from "../process/limits.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

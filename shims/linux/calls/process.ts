@@ -1,14 +1,15 @@
 /** Processes: exec and exit, limits, personality. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { exec } from "../exec.ts";
-import { exitProcess, exitTask } from "../exit.ts";
-import { dirfd, int, type Kind, pid, uintHex } from "../kinds.ts";
-import { resource } from "../kinds-flags.ts";
-import { environment, path, stringList } from "../kinds-memory.ts";
-import { type Limit, Resource } from "../limits.ts";
-import { MAX_ARG_STRLEN } from "../loader.ts";
-import { type Field, shownAs, struct, structIn, structOut, u64, ulong } from "../structs.ts";
+import { resource } from "../kinds/flags.ts";
+import { dirfd, int, type Kind, pid, uintHex } from "../kinds/kinds.ts";
+import { environment, path, stringList } from "../kinds/memory.ts";
+import { type Field, shownAs, struct, structIn, structOut, u64, ulong } from "../kinds/structs.ts";
+import { MAX_ARG_STRLEN } from "../loader/loader.ts";
+import { Cap } from "../process/capabilities.ts";
+import { exec } from "../process/exec.ts";
+import { exitProcess, exitTask } from "../process/exit.ts";
+import { type Limit, Resource } from "../process/limits.ts";
 import { type Result, type Row, row, settled } from "../table.ts";
 import type { Process, Task } from "../task.ts";
 import { pathArgument } from "../vfs/call-context.ts";

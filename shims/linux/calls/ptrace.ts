@@ -1,10 +1,10 @@
 /** ptrace(2). */
 import { readUserDesc, writeUserDesc } from "../../../emulator/descriptors.ts";
 import { MemoryFault } from "../../../emulator/errors.ts";
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { choice, pid, pointer } from "../kinds.ts";
-import { ArchPrctl } from "../kinds-flags.ts";
+import { ArchPrctl } from "../kinds/flags.ts";
+import { choice, pid, pointer } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
 import { attach, detach, interrupt, listen, setOptions, traceMe } from "../ptrace/attach.ts";
 import { inContextOf } from "../ptrace/context.ts";
 import { readForced, writeForced } from "../ptrace/memory.ts";

@@ -1,6 +1,6 @@
 /** fcntl's locks on ranges of a file: POSIX record locks and open file description locks. */
 import { Errno } from "../errno.ts";
-import { i16, i32, i64, long, type Struct, struct } from "../structs.ts";
+import { i16, i32, i64, long, type Struct, struct } from "../kinds/structs.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { blocking } from "../vfs/call-context.ts";

@@ -1,9 +1,9 @@
 /** mremap, msync, mincore and remap_file_pages (mm/mremap.c, mm/msync.c, mm/mincore.c, mm/mmap.c). */
 import type { MapOptions, Region } from "../../../emulator/memory.ts";
 import { Errno } from "../errno.ts";
-import { pointer, size } from "../kinds.ts";
-import { MremapFlag, MsyncFlag, mapFlags, mremapFlags, msyncFlags, prot } from "../kinds-flags.ts";
-import { isAligned, PAGE, pageDown, pageUp } from "../pages.ts";
+import { MremapFlag, MsyncFlag, mapFlags, mremapFlags, msyncFlags, prot } from "../kinds/flags.ts";
+import { pointer, size } from "../kinds/kinds.ts";
+import { isAligned, PAGE, pageDown, pageUp } from "../memory/pages.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { FileInode } from "../vfs/inode.ts";

@@ -1,9 +1,9 @@
 /** struct rusage, of getrusage and wait4. */
 import { toInstant } from "../clock.ts";
-import type { Kind } from "../kinds.ts";
-import { array, long, struct, structOut, timeval } from "../structs.ts";
+import type { Kind } from "../kinds/kinds.ts";
+import { array, long, struct, structOut, timeval } from "../kinds/structs.ts";
+import type { Usage } from "../process/usage.ts";
 import type { Task } from "../task.ts";
-import type { Usage } from "../usage.ts";
 
 const rusage = struct(
   {

@@ -1,7 +1,8 @@
 /** seccomp(2), and what prctl(2) has of it. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { choice, flags, pointer } from "../kinds.ts";
+import { choice, flags, pointer } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Instruction, isFilter, MOST_INSTRUCTIONS, SOCK_FILTER_BYTES } from "../seccomp/bpf.ts";
 import { Action } from "../seccomp/judge.ts";
 import { descends, filtersOf, prepend, type Seccomp, seccompMode, setSeccomp } from "../seccomp/state.ts";

@@ -1,7 +1,8 @@
 /** Sending signals: kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { pid } from "../kinds.ts";
+import { pid } from "../kinds/kinds.ts";
+import { Cap } from "../process/capabilities.ts";
 import { infoIn, signal } from "../signals/kinds.ts";
 import { NSIG, SiCode, Signal } from "../signals/numbers.ts";
 import { sendToProcess, sendToTask } from "../signals/send.ts";

@@ -1,13 +1,13 @@
 /** Waiting for signals: pause, rt_sigsuspend, rt_sigtimedwait, signalfd. */
 import { Errno } from "../errno.ts";
-import { fd, flags, int, size } from "../kinds.ts";
+import { fd, flags, int, size } from "../kinds/kinds.ts";
+import { structIn, timespec, timespec64 } from "../kinds/structs.ts";
 import { infoOut, oldSet, readSet, setIn, signal } from "../signals/kinds.ts";
 import { Signal } from "../signals/numbers.ts";
 import { recalculate, setBlocked } from "../signals/send.ts";
 import { SignalFile } from "../signals/signal-file.ts";
 import { SIGSET_BYTES, SignalSet } from "../signals/signal-set.ts";
 import { takeSignal } from "../signals/take.ts";
-import { structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { readTime, type TimeLayout, toNs } from "../timespec.ts";

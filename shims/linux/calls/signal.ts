@@ -2,7 +2,7 @@
 import { Reg } from "../../../emulator/cpu.ts";
 import { x86_64 } from "../abi.ts";
 import { Errno } from "../errno.ts";
-import { size } from "../kinds.ts";
+import { size } from "../kinds/kinds.ts";
 import { popNarrowFrame, popNarrowInfoFrame } from "../signals/frame-i386.ts";
 import { type FrameTargets, popWideFrame, type Returned } from "../signals/frame-x86_64.ts";
 import {

@@ -1,7 +1,8 @@
 /** Sending and receiving: sendto, recvfrom, sendmsg, recvmsg and their forms for many messages; i386's socketcall. */
 import { Errno } from "../errno.ts";
-import { choice, fd, int, type Kind, pointer, size, uint } from "../kinds.ts";
-import { arrayText, bufferIn, fills, pointsTo } from "../kinds-memory.ts";
+import { choice, fd, int, type Kind, pointer, size, uint } from "../kinds/kinds.ts";
+import { arrayText, bufferIn, fills, pointsTo } from "../kinds/memory.ts";
+import { structIn, timespec, timespec64 } from "../kinds/structs.ts";
 import {
   AF_UNIX,
   MSG_CMSG_CLOEXEC,
@@ -14,7 +15,6 @@ import { addressIn, addressOut, lengthInOut, messageFlags, received } from "../n
 import { type MsgHdr, mmsghdr, msghdr, readControl, writeControl } from "../net/message.ts";
 import { type Incoming, type Socket, socketOf } from "../net/socket.ts";
 import { receiveMessage, sendMessage } from "../net/transfer.ts";
-import { structIn, timespec, timespec64 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { readSpan, SECOND, type TimeLayout } from "../timespec.ts";

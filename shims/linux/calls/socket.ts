@@ -1,9 +1,8 @@
 /** Sockets: making, naming, connecting them, and their options (net/socket.c). */
 
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { fd, int } from "../kinds.ts";
-import { fills } from "../kinds-memory.ts";
+import { fd, int } from "../kinds/kinds.ts";
+import { fills } from "../kinds/memory.ts";
 import { shownId } from "../namespaces/user.ts";
 import { SOCKADDR_MAX } from "../net/address.ts";
 import {
@@ -30,6 +29,7 @@ import {
 } from "../net/kinds.ts";
 import { int32, So } from "../net/options.ts";
 import { type Socket, socketOf, waiting } from "../net/socket.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { demandDescriptors, fileCall, install } from "../vfs/call-context.ts";

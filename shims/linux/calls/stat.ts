@@ -1,12 +1,12 @@
 /** What is known of a file and of a file system: stat in all forms, statx, statfs. */
 
 import { Errno } from "../errno.ts";
-import { dirfd, fd, type Kind, pointer, size, uint } from "../kinds.ts";
-import { atFlags, statxMask } from "../kinds-files.ts";
-import { fills, path } from "../kinds-memory.ts";
+import { atFlags, statxMask } from "../kinds/files.ts";
+import { dirfd, fd, type Kind, pointer, size, uint } from "../kinds/kinds.ts";
+import { fills, path } from "../kinds/memory.ts";
+import { structOut } from "../kinds/structs.ts";
+import { stat64I386, statfs64I386, statfsStruct, statI386, statX86_64, statxStruct } from "../kinds/structs-files.ts";
 import { shownId } from "../namespaces/user.ts";
-import { structOut } from "../structs.ts";
-import { stat64I386, statfs64I386, statfsStruct, statI386, statX86_64, statxStruct } from "../structs-files.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { entryAt, fileCall, openFileOf } from "../vfs/call-context.ts";

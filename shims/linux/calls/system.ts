@@ -1,13 +1,14 @@
 /** What the machine and the kernel say of themselves: uname, sysinfo, random bytes. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { int, size } from "../kinds.ts";
-import { getrandomFlags } from "../kinds-flags.ts";
-import { bufferOut, string } from "../kinds-memory.ts";
-import { array, long, struct, structOut, text, u16, u32, ulong } from "../structs.ts";
+import { getrandomFlags } from "../kinds/flags.ts";
+import { int, size } from "../kinds/kinds.ts";
+import { bufferOut, string } from "../kinds/memory.ts";
+import { array, long, struct, structOut, text, u16, u32, ulong } from "../kinds/structs.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
-import { KERNEL_RELEASE, KERNEL_VERSION } from "../vfs/sysctl.ts";
+import { KERNEL_RELEASE, KERNEL_VERSION } from "../vfs/proc/sysctl.ts";
 
 const FIELD = 65;
 const OLD_FIELD = 9;

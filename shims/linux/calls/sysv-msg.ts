@@ -1,11 +1,12 @@
 /** System V message queues: msgget, msgsnd, msgrcv, msgctl (ipc/msg.c). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
 import { MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR } from "../ipc/messages.ts";
 import { msginfo, msqidDs, permOf } from "../ipc/structs.ts";
 import { IPC_INFO, IPC_NOWAIT, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
-import { choice, flags, int, type Kind, long, octal, pointer, size } from "../kinds.ts";
-import { long as longField } from "../structs.ts";
+import { choice, flags, int, type Kind, long, octal, pointer, size } from "../kinds/kinds.ts";
+import { long as longField } from "../kinds/structs.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall } from "../vfs/call-context.ts";

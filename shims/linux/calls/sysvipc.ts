@@ -1,6 +1,6 @@
 /** i386's one call for all of System V IPC (ipc(2), ipc/syscall.c, compat_ksys_ipc). */
 import { Errno } from "../errno.ts";
-import { int, type Kind, pointer, scalar, uint } from "../kinds.ts";
+import { int, type Kind, pointer, scalar, uint } from "../kinds/kinds.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fileCall } from "../vfs/call-context.ts";

@@ -1,10 +1,11 @@
 /** Scheduling as far as one CPU and turns have it: sched_*, getcpu, membarrier (kernel/sched/syscalls.c). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { int, pid, pointer, size, uintHex } from "../kinds.ts";
-import { schedPolicy } from "../kinds-flags.ts";
-import { Resource } from "../limits.ts";
-import { i32, struct, structIn, structOut, timespec, timespec64, u32, u64, valueOut } from "../structs.ts";
+import { schedPolicy } from "../kinds/flags.ts";
+import { int, pid, pointer, size, uintHex } from "../kinds/kinds.ts";
+import { i32, struct, structIn, structOut, timespec, timespec64, u32, u64, valueOut } from "../kinds/structs.ts";
+import { Cap } from "../process/capabilities.ts";
+import { Resource } from "../process/limits.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 

@@ -11,9 +11,18 @@ import {
   toInstant,
 } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { long, pointer } from "../kinds.ts";
-import { ClockId, clockId, rusageWho, timerFlags } from "../kinds-flags.ts";
-import { i32, long as longField, struct, structIn, structOut, timespec, timespec64, timeval } from "../structs.ts";
+import { ClockId, clockId, rusageWho, timerFlags } from "../kinds/flags.ts";
+import { long, pointer } from "../kinds/kinds.ts";
+import {
+  i32,
+  long as longField,
+  struct,
+  structIn,
+  structOut,
+  timespec,
+  timespec64,
+  timeval,
+} from "../kinds/structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { readTime, SECOND, type TimeLayout, toNs } from "../timespec.ts";

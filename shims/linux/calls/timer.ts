@@ -1,13 +1,13 @@
 /** alarm, setitimer, getitimer, and POSIX timers (kernel/time/itimer.c, posix-timers.c). */
 import { CPUCLOCK_PER_THREAD, CPUCLOCK_WHICH, monotonicOf, TIMER_ABSTIME } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { choice, int, type Kind, uint } from "../kinds.ts";
-import { ClockId, clockId, timerFlags } from "../kinds-flags.ts";
-import { pointsTo } from "../kinds-memory.ts";
-import { Resource } from "../limits.ts";
+import { ClockId, clockId, timerFlags } from "../kinds/flags.ts";
+import { choice, int, type Kind, uint } from "../kinds/kinds.ts";
+import { pointsTo } from "../kinds/memory.ts";
+import { i32, struct, structIn, structOut, timeval, valueOut } from "../kinds/structs.ts";
+import { Resource } from "../process/limits.ts";
 import { Notify, NSIG, Signal, signalName } from "../signals/numbers.ts";
 import { type Notification, PosixTimer, type Setting, type TimeSource } from "../signals/timers.ts";
-import { i32, struct, structIn, structOut, timeval, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fromNs, type ItimerLayout, isValidTime, itimerspec, itimerspec64, SECOND, toNs } from "../timespec.ts";

@@ -1,11 +1,12 @@
 /** timerfd_create(2) and its kin (fs/timerfd.c). */
-import { Cap } from "../capabilities.ts";
+
 import { monotonicOf } from "../clock.ts";
 import { Errno } from "../errno.ts";
-import { fd, flags, type Kind } from "../kinds.ts";
-import { ClockId, clockId } from "../kinds-flags.ts";
+import { ClockId, clockId } from "../kinds/flags.ts";
+import { fd, flags, type Kind } from "../kinds/kinds.ts";
+import { structIn, structOut } from "../kinds/structs.ts";
 import { TimerFile, type TimerSetting } from "../net/timer-file.ts";
-import { structIn, structOut } from "../structs.ts";
+import { Cap } from "../process/capabilities.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { fromNs, type ItimerLayout, isValidTime, itimerspec, itimerspec64, toNs } from "../timespec.ts";

@@ -3,11 +3,11 @@ import { readUserDesc, type UserDesc, writeUserDesc } from "../../../emulator/de
 import { isTlsDescriptor } from "../../../providers/linux-tls.ts";
 import { ldtEntries } from "../../../providers/state.ts";
 import { Errno } from "../errno.ts";
-import { int, type Kind, pid, pointer, scalar, size, uintHex, word } from "../kinds.ts";
-import { ArchPrctl, archPrctlCode, rseqFlags } from "../kinds-flags.ts";
-import { fills, pointsTo } from "../kinds-memory.ts";
+import { ArchPrctl, archPrctlCode, rseqFlags } from "../kinds/flags.ts";
+import { int, type Kind, pid, pointer, scalar, size, uintHex, word } from "../kinds/kinds.ts";
+import { fills, pointsTo } from "../kinds/memory.ts";
+import { address, valueOut } from "../kinds/structs.ts";
 import { ldtChanged } from "../signals/ldt.ts";
-import { address, valueOut } from "../structs.ts";
 import { type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { tlsErrno, unlessTlsBase } from "../tls-errno.ts";

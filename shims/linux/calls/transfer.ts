@@ -1,10 +1,10 @@
 /** Bytes from file to file without guest memory between: sendfile, copy_file_range, splice, tee, vmsplice. */
 import { Errno } from "../errno.ts";
-import { fd, int, pointer, size, uint } from "../kinds.ts";
-import { spliceFlags } from "../kinds-files.ts";
-import { iovecIn } from "../kinds-memory.ts";
+import { spliceFlags } from "../kinds/files.ts";
+import { fd, int, pointer, size, uint } from "../kinds/kinds.ts";
+import { iovecIn } from "../kinds/memory.ts";
+import { type Field, i32, i64, valueOut } from "../kinds/structs.ts";
 import { Signal } from "../signals/numbers.ts";
-import { type Field, i32, i64, valueOut } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { Task } from "../task.ts";
 import { blocking, fileCall, openFileOf } from "../vfs/call-context.ts";

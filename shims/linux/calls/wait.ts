@@ -1,19 +1,19 @@
 /** wait4, waitid, waitpid: children that have changed state (kernel/exit.c). */
 import { Errno } from "../errno.ts";
-import { tellParent } from "../exit.ts";
-import { choice, fd, flags, int, type Kind, pid } from "../kinds.ts";
-import { fills } from "../kinds-memory.ts";
-import { PidFile } from "../pid-file.ts";
+import { choice, fd, flags, int, type Kind, pid } from "../kinds/kinds.ts";
+import { fills } from "../kinds/memory.ts";
+import { i32 } from "../kinds/structs.ts";
+import { tellParent } from "../process/exit.ts";
+import { PidFile } from "../process/pid-file.ts";
+import type { Usage } from "../process/usage.ts";
 import { letGo } from "../ptrace/ends.ts";
 import { endCode, endWord, type Tracee } from "../ptrace/tracee.ts";
 import { infoOut } from "../signals/kinds.ts";
 import { NSIG, SiCode, Signal } from "../signals/numbers.ts";
 import { childInfo } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
-import { i32 } from "../structs.ts";
 import { type Result, type Row, row } from "../table.ts";
 import type { ExitStatus, Process, Task } from "../task.ts";
-import type { Usage } from "../usage.ts";
 import { O_NONBLOCK } from "../vfs/flags.ts";
 import { Wait } from "../wait.ts";
 import { rusageOut, writeRusage } from "./rusage.ts";

@@ -1,11 +1,12 @@
 /** POSIX message queues (mq_overview(7), ipc/mqueue.c). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
 import type { NetlinkSocket } from "../net/netlink.ts";
+import { Cap } from "../process/capabilities.ts";
+import { UserCounts } from "../process/user-counts.ts";
 import { sendToProcess } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";
 import type { Kernel, Process } from "../task.ts";
-import { UserCounts } from "../user-counts.ts";
 import { POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S_IFREG } from "../vfs/flags.ts";
 import { type Credentials, type Entry, type FileSystem, type Inode, NodeInode } from "../vfs/inode.ts";
 import { OpenFile, seekTo } from "../vfs/open-file.ts";

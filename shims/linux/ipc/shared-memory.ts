@@ -1,9 +1,9 @@
 /** System V shared memory (ipc/shm.c). */
 import { type Backing, SharedPages } from "../../../emulator/memory.ts";
-import type { Mm } from "../mm.ts";
-import { PAGE } from "../pages.ts";
-import { ReadOnlyFile } from "../read-only-file.ts";
+import type { Mm } from "../memory/mm.ts";
+import { PAGE } from "../memory/pages.ts";
 import type { Kernel } from "../task.ts";
+import { ReadOnlyFile } from "../vfs/read-only-file.ts";
 import { type IpcMaking, IpcObject, IpcTable } from "./table.ts";
 
 export class Segment extends IpcObject {

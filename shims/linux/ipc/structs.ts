@@ -1,6 +1,6 @@
 /** Structs of the System V calls in their present form (IPC_64), as each ABI lays them out (asm-generic/{ipcbuf,shmbuf,sembuf,msgbuf}.h, asm/compat.h). */
 import type { Abi } from "../abi.ts";
-import { type Field, i32, i64, struct, u16, u32, ulong } from "../structs.ts";
+import { type Field, i32, i64, struct, u16, u32, ulong } from "../kinds/structs.ts";
 import type { IpcObject } from "./table.ts";
 
 const perm = struct({

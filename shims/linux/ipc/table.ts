@@ -1,7 +1,8 @@
 /** What System V's three kinds of objects share: keys, numbers, owners (ipc/util.c). */
-import { Cap } from "../capabilities.ts";
-import type { Credentials } from "../credentials.ts";
+
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
+import type { Credentials } from "../process/credentials.ts";
 import type { SettingName, Settings } from "../settings.ts";
 import type { Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";

@@ -1,7 +1,8 @@
 /** New namespaces for unshare and clone (kernel/nsproxy.c, create_user_ns), and joining ones that are there (setns). */
-import { Cap } from "../capabilities.ts";
-import type { Credentials } from "../credentials.ts";
+
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
+import type { Credentials } from "../process/credentials.ts";
 import type { Task } from "../task.ts";
 import { CAN_BE_NEW, CLONE_NEWUSER, mayMake, type NamespaceSet, withNew } from "./set.ts";
 import { MOST_LEVELS, ownId, UserNamespace } from "./user.ts";

@@ -1,7 +1,8 @@
 /** Which namespaces a thread is in beside its user namespace, which its credentials have (namespaces(7), struct nsproxy). */
-import { Cap } from "../capabilities.ts";
-import type { Credentials } from "../credentials.ts";
+
 import type { Ipc } from "../ipc/ipc.ts";
+import { Cap } from "../process/capabilities.ts";
+import type { Credentials } from "../process/credentials.ts";
 import type { UserNamespace } from "./user.ts";
 
 /** uapi/linux/sched.h. */

@@ -1,4 +1,4 @@
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
 
 /**
  * What a message costs of a socket's buffer. Linux charges the memory a message takes, not its bytes (`truesize`): a program that

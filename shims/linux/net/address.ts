@@ -1,5 +1,5 @@
 /** `struct sockaddr` in its forms: read from guest bytes, made for the guest, printed as strace does. */
-import { quoteBytes } from "../kinds-memory.ts";
+import { quoteBytes } from "../kinds/memory.ts";
 import { AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_UNSPEC } from "./constants.ts";
 
 /**

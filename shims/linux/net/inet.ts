@@ -1,5 +1,5 @@
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { RandomStream } from "../random.ts";
 import type { Task } from "../task.ts";
 import type { Wait } from "../wait.ts";

@@ -1,6 +1,7 @@
 /** The ioctl requests about network interfaces (netdevice(7)): there is one, `lo`. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { Task } from "../task.ts";
 import { addressOf, LOOPBACK4 } from "./address.ts";
 import {

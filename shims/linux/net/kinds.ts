@@ -1,7 +1,7 @@
 /** How arguments of the socket calls print, in strace's spelling. */
 import { isError } from "../errno.ts";
-import { choice, flags, flagText, type Kind, scalar } from "../kinds.ts";
-import { bufferOut, fills, pointsTo } from "../kinds-memory.ts";
+import { choice, flags, flagText, type Kind, scalar } from "../kinds/kinds.ts";
+import { bufferOut, fills, pointsTo } from "../kinds/memory.ts";
 import { addressText, familyText, SOCKADDR_MAX } from "./address.ts";
 import {
   IPPROTO_IP,

@@ -1,9 +1,9 @@
 /** `struct msghdr` and its control messages, as each ABI lays them out (net/socket.c, net/compat.c, net/core/scm.c). */
 
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import { address, i32, struct, u32, ulong } from "../kinds/structs.ts";
 import { kernelId } from "../namespaces/user.ts";
-import { address, i32, struct, u32, ulong } from "../structs.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { Task } from "../task.ts";
 import { descriptorLimit, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";

@@ -1,6 +1,7 @@
 /** The network of one run: every name and port its sockets have, and how new ones are made. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { Kernel, Task } from "../task.ts";
 import { fail } from "../vfs/error.ts";
 import { S_IFSOCK } from "../vfs/flags.ts";

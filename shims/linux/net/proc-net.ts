@@ -1,7 +1,7 @@
 /** /proc/net: the sockets of a run and its one interface, as the kernel's tables print them. */
 import type { Kernel } from "../task.ts";
 import type { FileSystem, Inode } from "../vfs/inode.ts";
-import { fixedDirectory, ProcText } from "../vfs/proc.ts";
+import { fixedDirectory, ProcText } from "../vfs/proc/proc.ts";
 import { type Ip, ipBytes } from "./address.ts";
 import { AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP } from "./constants.ts";
 import { InetSocket } from "./inet.ts";

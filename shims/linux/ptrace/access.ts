@@ -1,5 +1,5 @@
 /** Who may look into whom (ptrace(2), "Ptrace access mode checking"), with Yama's ptrace_scope 0. */
-import { Cap } from "../capabilities.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { Process, Task } from "../task.ts";
 
 /** PTRACE_MODE_ATTACH_REALCREDS. */

@@ -1,7 +1,8 @@
 /** Becoming a tracer, and ceasing to be one (ptrace_attach, ptrace_traceme and ptrace_detach in kernel/ptrace.c). */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
-import { tellParent } from "../exit.ts";
+import { Cap } from "../process/capabilities.ts";
+import { tellParent } from "../process/exit.ts";
 import { NSIG, SiCode, Signal } from "../signals/numbers.ts";
 import { alert, sendToTask } from "../signals/send.ts";
 import { SigInfo } from "../signals/siginfo.ts";

@@ -2,7 +2,7 @@
 import { Reg } from "../../../emulator/cpu.ts";
 import { argumentsOf, auditArch } from "../audit-arch.ts";
 import { Errno, MAX_ERRNO } from "../errno.ts";
-import { exitProcess, exitTask } from "../exit.ts";
+import { exitProcess, exitTask } from "../process/exit.ts";
 import { Event } from "../ptrace/numbers.ts";
 import { stopForFilter } from "../ptrace/stops.ts";
 import { Signal } from "../signals/numbers.ts";

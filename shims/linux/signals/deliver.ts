@@ -2,11 +2,11 @@
 import { Reg } from "../../../emulator/cpu.ts";
 import { x86_64 } from "../abi.ts";
 import { Errno } from "../errno.ts";
-import { exitProcess } from "../exit.ts";
-import { Resource } from "../limits.ts";
+import { exitProcess } from "../process/exit.ts";
+import { Resource } from "../process/limits.ts";
 import { disableStep, stopForSignal, stopForTrap, stopInHandler } from "../ptrace/stops.ts";
-import { abortCriticalSection } from "../rseq.ts";
 import type { Process, Task } from "../task.ts";
+import { abortCriticalSection } from "../thread/rseq.ts";
 import { Wait } from "../wait.ts";
 import { enterSignalHandler } from "./frame.ts";
 import { signalText } from "./kinds.ts";

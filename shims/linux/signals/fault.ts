@@ -3,10 +3,10 @@ import { Reg } from "../../../emulator/cpu.ts";
 import { Flag, Vector } from "../../../emulator/x86.ts";
 import { x86_64 } from "../abi.ts";
 import { DebugRegisters } from "../ptrace/debug-registers.ts";
-import type { Fault } from "../signal-port.ts";
 import type { Task } from "../task.ts";
 import { SiCode, Signal } from "./numbers.ts";
 import { SigInfo } from "./siginfo.ts";
+import type { Fault } from "./signal-port.ts";
 
 /** Vectors whose exceptions are traps: RIP is past the instruction, and RF is not set. */
 const TRAPS: ReadonlySet<number> = new Set([Vector.DB, Vector.BP, Vector.OF]);

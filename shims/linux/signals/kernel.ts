@@ -1,5 +1,5 @@
 /** What all processes of a run share about signals. */
-import { UserCounts } from "../user-counts.ts";
+import { UserCounts } from "../process/user-counts.ts";
 import { FrameScratch } from "./fpstate.ts";
 import { TimerList } from "./timers.ts";
 

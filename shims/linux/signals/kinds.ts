@@ -1,8 +1,8 @@
 /** How signals, sets, actions and siginfo print, in strace's spelling. */
 import type { GuestMemory } from "../../../emulator/memory.ts";
 import type { Abi } from "../abi.ts";
-import { choice, flagText, type Kind, scalar } from "../kinds.ts";
-import { addressText, fills, pointsTo } from "../kinds-memory.ts";
+import { choice, flagText, type Kind, scalar } from "../kinds/kinds.ts";
+import { addressText, fills, pointsTo } from "../kinds/memory.ts";
 import { SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal, signalName } from "./numbers.ts";
 import { SigInfo } from "./siginfo.ts";
 import { SignalSet } from "./signal-set.ts";

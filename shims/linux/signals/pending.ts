@@ -1,5 +1,5 @@
 /** Signals that were sent and not yet taken: of one thread, or of a process. */
-import type { UserCounts } from "../user-counts.ts";
+import type { UserCounts } from "../process/user-counts.ts";
 import type { SigInfo } from "./siginfo.ts";
 import { SignalSet } from "./signal-set.ts";
 

@@ -1,6 +1,5 @@
 /** Signals as the run loop sees them. */
 import { type Disassemble, faultReport } from "../fault.ts";
-import type { Fault, SignalPort } from "../signal-port.ts";
 import type { Process, Task } from "../task.ts";
 import { deliverSignals } from "./deliver.ts";
 import { isFaultClass, signalForFault } from "./fault.ts";
@@ -8,6 +7,7 @@ import { KernelSignals } from "./kernel.ts";
 import { NSIG, SaFlag, SIG_DFL, SIG_IGN, SiCode, Signal } from "./numbers.ts";
 import { childInfo, forceSignal, sendToProcess, sendToTask } from "./send.ts";
 import { SigInfo } from "./siginfo.ts";
+import type { Fault, SignalPort } from "./signal-port.ts";
 import type { ProcessSignals, TaskSignals } from "./state.ts";
 
 export interface SignalOptions {

@@ -1,6 +1,6 @@
 /** Sending: what is thrown away, what is queued, which thread is to take it (kernel/signal.c). */
 import { Errno } from "../errno.ts";
-import { Resource } from "../limits.ts";
+import { Resource } from "../process/limits.ts";
 import type { Process, Task } from "../task.ts";
 import { signalText } from "./kinds.ts";
 import { defaultAction, isStopSignal, SaFlag, SIG_DFL, SIG_IGN, SIGRTMIN, SiCode, Signal } from "./numbers.ts";

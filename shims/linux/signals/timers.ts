@@ -1,9 +1,9 @@
 /** Interval timers (setitimer) and POSIX timers (timer_create) over the run's clock. */
 import type { Clock } from "../clock.ts";
 import { TICK_NS } from "../clock.ts";
-import { Resource } from "../limits.ts";
+import { Resource } from "../process/limits.ts";
+import type { UserCounts } from "../process/user-counts.ts";
 import type { Process, Task } from "../task.ts";
-import type { UserCounts } from "../user-counts.ts";
 import { SiCode, Signal } from "./numbers.ts";
 import type { QueuedTimer } from "./pending.ts";
 import { sendToProcess, sendToTask } from "./send.ts";

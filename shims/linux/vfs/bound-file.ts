@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { Errno } from "../errno.ts";
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
 import { fail, hostErrno, onHost, VfsError } from "./error.ts";
 import {
   FALLOC_FL_COLLAPSE_RANGE,

@@ -1,6 +1,6 @@
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { Resource } from "../limits.ts";
+import { Cap } from "../process/capabilities.ts";
+import { Resource } from "../process/limits.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";
 import { Wait, type WaitQueue } from "../wait.ts";

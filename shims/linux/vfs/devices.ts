@@ -1,5 +1,5 @@
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { Task } from "../task.ts";
 import { S_IFCHR } from "./flags.ts";
 import type { Entry, FileSystem } from "./inode.ts";

@@ -1,6 +1,7 @@
 /** Flags of files that chattr(1) sets (ioctl_iflags(2)), and clones of files, which no file system here makes. */
-import { Cap } from "../capabilities.ts";
+
 import { Errno } from "../errno.ts";
+import { Cap } from "../process/capabilities.ts";
 import type { Task } from "../task.ts";
 import { openFileOf } from "./call-context.ts";
 import { O_APPEND, S_IFREG } from "./flags.ts";

@@ -1,6 +1,6 @@
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
+import { Cap } from "../process/capabilities.ts";
 import { fail } from "./error.ts";
 import { R_OK, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_IXGRP, W_OK, X_OK } from "./flags.ts";
 import type { Leases } from "./leases.ts";

@@ -1,5 +1,5 @@
 import { Errno } from "../errno.ts";
-import type { UserCounts } from "../user-counts.ts";
+import type { UserCounts } from "../process/user-counts.ts";
 import { WaitQueue } from "../wait.ts";
 import { O_RDONLY, POLLIN, POLLRDNORM } from "./flags.ts";
 import type { Entry, Inode } from "./inode.ts";

@@ -6,7 +6,7 @@ import { type HostIdentity, hostLstat, hostNames, hostPath, openVerified, setSta
 import { type FileSystem, type Inode, NodeInode } from "./inode.ts";
 import { type LowerDirectory, MemoryDirectory } from "./memory.ts";
 import { type LowerContent, MemoryFile } from "./memory-file.ts";
-import { TextLink } from "./text-link.ts";
+import { TextLink } from "./proc/text-link.ts";
 
 /** Descriptors of the host that are kept open for reading; more files than this are opened again when needed. */
 const OPEN_FILES = 128;

@@ -1,5 +1,5 @@
 import { Errno } from "../errno.ts";
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
 import { fail } from "./error.ts";
 import {
   F_SEAL_FUTURE_WRITE,

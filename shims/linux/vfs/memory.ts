@@ -3,7 +3,7 @@ import { fail, VfsError } from "./error.ts";
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "./flags.ts";
 import { DirectoryInode, Entry, type FileSystem, type Inode, type Making, NodeInode } from "./inode.ts";
 import { MemoryFile } from "./memory-file.ts";
-import { TextLink } from "./text-link.ts";
+import { TextLink } from "./proc/text-link.ts";
 
 /** What a small directory takes on ext4, and what tmpfs says of each entry (BOGO_DIRENT_SIZE). */
 const BLOCK = 4096;

@@ -1,11 +1,11 @@
 /** What mount(2) and umount2(2) do to the guest's own tree: nothing of it reaches the host. */
 import { Errno } from "../errno.ts";
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
 import type { Kernel, Task } from "../task.ts";
 import { fail } from "./error.ts";
 import type { Entry, Inode } from "./inode.ts";
 import { MemoryDirectory } from "./memory.ts";
-import { procRoot } from "./proc-kernel.ts";
+import { procRoot } from "./proc/kernel.ts";
 import { systemRoot } from "./system.ts";
 import { TMPFS_MAGIC } from "./vfs.ts";
 import { isBelow } from "./walk.ts";

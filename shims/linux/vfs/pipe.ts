@@ -1,7 +1,7 @@
 import { ByteQueue } from "../byte-queue.ts";
 import { Errno } from "../errno.ts";
-import { PAGE } from "../pages.ts";
-import type { UserCounts } from "../user-counts.ts";
+import { PAGE } from "../memory/pages.ts";
+import type { UserCounts } from "../process/user-counts.ts";
 import { WaitQueue } from "../wait.ts";
 import { fail } from "./error.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM } from "./flags.ts";

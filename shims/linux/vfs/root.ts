@@ -16,7 +16,7 @@ import { hostDirectory, LowerLayer, type LowerOptions } from "./lower.ts";
 import { MemoryDirectory } from "./memory.ts";
 import { MemoryFile } from "./memory-file.ts";
 import { type MemoryStreams, openMemoryStreams } from "./memory-stream.ts";
-import { procRoot } from "./proc-kernel.ts";
+import { procRoot } from "./proc/kernel.ts";
 import { systemRoot } from "./system.ts";
 import { HostTerminal } from "./tty/host-terminal.ts";
 import { type FileTable, TMPFS_MAGIC, Vfs, type VfsSources } from "./vfs.ts";

@@ -1,8 +1,8 @@
 /** /sys as far as C libraries and runtimes read it: which processors and nodes there are. */
 import type { Kernel } from "../task.ts";
 import type { Inode } from "./inode.ts";
-import { fixedDirectory, type ProcDirectory, ProcText } from "./proc.ts";
-import { nodeMemInfo } from "./proc-counters.ts";
+import { nodeMemInfo } from "./proc/counters.ts";
+import { fixedDirectory, type ProcDirectory, ProcText } from "./proc/proc.ts";
 import type { Vfs } from "./vfs.ts";
 
 /** SYSFS_MAGIC (uapi/linux/magic.h). */

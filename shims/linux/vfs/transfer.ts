@@ -1,5 +1,5 @@
 import { Errno } from "../errno.ts";
-import { Resource } from "../limits.ts";
+import { Resource } from "../process/limits.ts";
 import { Signal } from "../signals/numbers.ts";
 import type { Result } from "../table.ts";
 import type { Task } from "../task.ts";

@@ -1,10 +1,10 @@
 import type { AddressSpace } from "../../../emulator/memory.ts";
 import { PROT_WRITE, type Region } from "../../../emulator/memory.ts";
-import { Cap } from "../capabilities.ts";
 import { Errno } from "../errno.ts";
-import { PAGE } from "../pages.ts";
+import { PAGE } from "../memory/pages.ts";
+import { Cap } from "../process/capabilities.ts";
+import { UserCounts } from "../process/user-counts.ts";
 import type { Kernel } from "../task.ts";
-import { UserCounts } from "../user-counts.ts";
 import { BoundTree } from "./bound.ts";
 import { inherited } from "./change.ts";
 import { isZeroDevice, OwnTerminal, openDevice, PTMX_DEVICE, TTY_DEVICE } from "./devices.ts";

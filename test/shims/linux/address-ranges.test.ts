@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { AddressRanges } from "../../../shims/linux/address-ranges.ts";
+import { AddressRanges } from "../../../shims/linux/memory/address-ranges.ts";
 
 const SIZE = 64;
 const range = fc.tuple(fc.nat(SIZE), fc.nat(SIZE)).map(([a, b]) => [Math.min(a, b), Math.max(a, b)] as const);

@@ -1,8 +1,19 @@
 // Expected texts are strace 6.1's.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Kind } from "../../../shims/linux/kinds.ts";
-import { choice, dirfd, flags, flagText, hex, id, octal, pointer, size, word } from "../../../shims/linux/kinds.ts";
-import { archPrctlCode, clockId, futexOp, madvice, mapFlags, prot } from "../../../shims/linux/kinds-flags.ts";
+import { archPrctlCode, clockId, futexOp, madvice, mapFlags, prot } from "../../../shims/linux/kinds/flags.ts";
+import type { Kind } from "../../../shims/linux/kinds/kinds.ts";
+import {
+  choice,
+  dirfd,
+  flags,
+  flagText,
+  hex,
+  id,
+  octal,
+  pointer,
+  size,
+  word,
+} from "../../../shims/linux/kinds/kinds.ts";
 import {
   bufferIn,
   bufferOut,
@@ -14,7 +25,7 @@ import {
   string,
   stringList,
   stringOut,
-} from "../../../shims/linux/kinds-memory.ts";
+} from "../../../shims/linux/kinds/memory.ts";
 import { CallGuest } from "./call-guest.ts";
 
 describe("argument kinds", () => {

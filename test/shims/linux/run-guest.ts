@@ -7,13 +7,13 @@ import { Gate } from "../../../providers/gate.ts";
 import { createProvider } from "../../../providers/registry.ts";
 import { fullTable } from "../../../shims/linux/calls/all.ts";
 import { VirtualClock } from "../../../shims/linux/clock.ts";
-import { startFirst } from "../../../shims/linux/exec.ts";
+import { startFirst } from "../../../shims/linux/process/exec.ts";
 import { Random } from "../../../shims/linux/random.ts";
 import { type RunEnd, type RunLimits, run } from "../../../shims/linux/run.ts";
 import { Signals } from "../../../shims/linux/signals/port.ts";
 import { Kernel, type Task } from "../../../shims/linux/task.ts";
-import { EventTracer } from "../../../shims/linux/trace.ts";
-import { JsonTrace, TextTrace } from "../../../shims/linux/trace-text.ts";
+import { EventTracer } from "../../../shims/linux/trace/trace.ts";
+import { JsonTrace, TextTrace } from "../../../shims/linux/trace/trace-text.ts";
 import { makeRoot } from "../../../shims/linux/vfs/root.ts";
 
 export const CODE_64 = 0x40_1000;

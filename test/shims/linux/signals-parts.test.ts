@@ -2,13 +2,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { i386, x86_64 } from "../../../shims/linux/abi.ts";
+import { UserCounts } from "../../../shims/linux/process/user-counts.ts";
 import { SA_KEPT, signalName } from "../../../shims/linux/signals/numbers.ts";
 import { PendingSignals } from "../../../shims/linux/signals/pending.ts";
 import { inheritSignals } from "../../../shims/linux/signals/port.ts";
 import { SigInfo } from "../../../shims/linux/signals/siginfo.ts";
 import { SignalSet } from "../../../shims/linux/signals/signal-set.ts";
 import { ProcessSignals, TaskSignals } from "../../../shims/linux/signals/state.ts";
-import { UserCounts } from "../../../shims/linux/user-counts.ts";
 
 /** The same cases in every run. */
 fc.configureGlobal({ seed: 1 });

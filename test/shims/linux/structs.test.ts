@@ -19,7 +19,7 @@ import {
   u32,
   u64,
   ulong,
-} from "../../../shims/linux/structs.ts";
+} from "../../../shims/linux/kinds/structs.ts";
 
 /** The same cases in every run. */
 fc.configureGlobal({ seed: 1 });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { createAssembler } from "../../../emulator/assembler.ts";
 import { parseElf } from "../../../emulator/elf.ts";
-import { vdsoImages } from "../../../shims/linux/vdso-images.ts";
+import { vdsoImages } from "../../../shims/linux/loader/vdso-images.ts";
 import { buildVdso, sourceOf } from "./vdso/build.ts";
 
 const packed = (text: string): string => text.replace(/[\s,]/g, "");
@@ -11,7 +11,7 @@ const packed = (text: string): string => text.replace(/[\s,]/g, "");
 it("the vDSO's images are what their source assembles to", async () => {
   const assembler = await createAssembler();
   const images = { x86_64: buildVdso(assembler, "x86_64"), i386: buildVdso(assembler, "i386") };
-  const kept = readFileSync(join(import.meta.dirname, "../../../shims/linux/vdso-images.ts"), "utf8");
+  const kept = readFileSync(join(import.meta.dirname, "../../../shims/linux/loader/vdso-images.ts"), "utf8");
   expect(packed(kept)).toBe(packed(sourceOf(images)));
 });
 

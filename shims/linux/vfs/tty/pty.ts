@@ -1,6 +1,7 @@
 /** Pseudo-terminals (pty(7)): what holds between the two ends. */
-import { Cap } from "../../capabilities.ts";
+
 import { Errno } from "../../errno.ts";
+import { Cap } from "../../process/capabilities.ts";
 import { isOrphaned } from "../../signals/deliver.ts";
 import { SIG_IGN, SiCode, Signal } from "../../signals/numbers.ts";
 import { sendToProcess } from "../../signals/send.ts";

@@ -1,8 +1,8 @@
 /**
  * Makes the images of the vDSO: a small shared object whose functions make the system call, so that time stays the run's own.
- * Keystone is slow to load, so the images are kept in shims/linux/vdso-images.ts. To make them anew:
+ * Keystone is slow to load, so the images are kept in shims/linux/loader/vdso-images.ts. To make them anew:
  *
- *     npx tsx test/shims/linux/vdso/build.ts > shims/linux/vdso-images.ts && npx biome format --write shims/linux/vdso-images.ts
+ *     npx tsx test/shims/linux/vdso/build.ts > shims/linux/loader/vdso-images.ts && npx biome format --write shims/linux/loader/vdso-images.ts
  */
 import { type Assembler, createAssembler } from "../../../../emulator/assembler.ts";
 
@@ -361,7 +361,7 @@ function dynamicSection(word: 4 | 8, entries: readonly (readonly [number, number
   return out.result();
 }
 
-/** The text of shims/linux/vdso-images.ts before formatting. */
+/** The text of shims/linux/loader/vdso-images.ts before formatting. */
 export function sourceOf(images: Readonly<Record<Machine, Image>>): string {
   const text = (machine: Machine): string => {
     const { bytes, symbols, landing } = images[machine];
