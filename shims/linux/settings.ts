@@ -34,7 +34,7 @@ const KNOWN = {
   "fs.suid_dumpable": number(0, 0, 2),
   "kernel.auto_msgmni": number(0, 0, 0),
   "kernel.core_uses_pid": number(0, 0, 1),
-  "kernel.dmesg_restrict": number(0, 0, 1),
+  "kernel.dmesg_restrict": number(1, 0, 1),
   "kernel.kptr_restrict": number(0, 0, 2),
   "kernel.msg_next_id": number(-1, -1),
   "kernel.msgmax": number(8192),

@@ -1,6 +1,7 @@
 /** Every system call there is a row for. */
 import { i386, x86_64 } from "../abi.ts";
 import { type Row, SyscallTable } from "../table.ts";
+import { administrationCalls } from "./administration.ts";
 import { aioCalls } from "./aio.ts";
 import { attributeCalls } from "./attributes.ts";
 import { capabilityCalls } from "./capabilities.ts";
@@ -56,6 +57,7 @@ import { transferCalls } from "./transfer.ts";
 import { waitCalls } from "./wait.ts";
 
 const rows: readonly Row[] = [
+  ...administrationCalls,
   ...aioCalls,
   ...attributeCalls,
   ...extendedAttributeCalls,

@@ -2,6 +2,7 @@
 
 import { Errno } from "../errno.ts";
 import { choice, fd, flags, int, pid, pointer, size, uintHex, word } from "../kinds/kinds.ts";
+import { EpollFile } from "../net/epoll-file.ts";
 import { Cap } from "../process/capabilities.ts";
 import { PidFile } from "../process/pid-file.ts";
 import { mayAttach } from "../ptrace/access.ts";
@@ -147,6 +148,20 @@ function resourceOf(target: Task, type: number, index: number): object | undefin
   }
 }
 
+/** `struct kcmp_epoll_slot`: an epoll's descriptor, one under which it watches a file, and which of several files there. */
+function compareWatched(task: Task, first: Task, second: Task, descriptor: number, slot: number): number {
+  const { memory, kernel } = task;
+  const [efd, tfd, toff] = [memory.u32(slot), memory.u32(slot + 4), memory.u32(slot + 8)];
+  const file = resourceOf(first, Kcmp.KCMP_FILE, descriptor);
+  if (file === undefined) return task.fail(Errno.EBADF, `descriptor ${descriptor} is not open there`);
+  const epoll = resourceOf(second, Kcmp.KCMP_FILE, efd);
+  if (epoll === undefined) return task.fail(Errno.EBADF, `descriptor ${efd} is not open there`);
+  if (!(epoll instanceof EpollFile)) return task.fail(Errno.EINVAL, `descriptor ${efd} is no epoll`);
+  const watched = epoll.watchedAs(tfd)[toff];
+  if (watched === undefined) return task.fail(Errno.ENOENT, `descriptor ${tfd} is not watched`);
+  return kernel.identities.compare(file, watched);
+}
+
 function kcmp(task: Task, first: number, second: number, type: number, one: number, two: number): number {
   const { kernel } = task;
   const a = kernel.tasks.get(first);
@@ -155,7 +170,7 @@ function kcmp(task: Task, first: number, second: number, type: number, one: numb
   if (!mayAttach(task, a.process) || !mayAttach(task, b.process)) {
     return task.fail(Errno.EPERM, "the process may not be looked into");
   }
-  if (type === Kcmp.KCMP_EPOLL_TFD) return task.fail(Errno.EOPNOTSUPP, "targets of epoll are not compared");
+  if (type === Kcmp.KCMP_EPOLL_TFD) return compareWatched(task, a, b, one, two);
   if (type < 0 || type > Kcmp.KCMP_EPOLL_TFD) return task.fail(Errno.EINVAL, `${type} is no KCMP_*`);
   const [x, y] = [resourceOf(a, type, one), resourceOf(b, type, two)];
   if (type === Kcmp.KCMP_FILE && (x === undefined || y === undefined)) return task.fail(Errno.EBADF, "not open");
@@ -225,10 +240,7 @@ export const pidfdCalls: readonly Row[] = [
   }),
   row("pidfd_getfd", { x86_64: 438, i386: 438 }, [fd, int, uintHex], pidfdGetfd, { family, returns: fd }),
   row("process_mrelease", { x86_64: 448, i386: 448 }, [fd, uintHex], processMrelease, { family: "memory" }),
-  row("kcmp", { x86_64: 312, i386: 349 }, [pid, pid, kcmpType, word, word], kcmp, {
-    family,
-    support: "KCMP_EPOLL_TFD answers EOPNOTSUPP",
-  }),
+  row("kcmp", { x86_64: 312, i386: 349 }, [pid, pid, kcmpType, word, word], kcmp, { family }),
   row(
     "process_vm_readv",
     { x86_64: 310, i386: 347 },

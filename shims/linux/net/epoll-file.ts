@@ -148,6 +148,11 @@ export class EpollFile extends OpenFile {
     return this.#items.get(file)?.get(fd);
   }
 
+  /** The files that it watches under a descriptor's number: several where the number has been used again. */
+  watchedAs(fd: number): readonly OpenFile[] {
+    return [...this.#items].filter(([, items]) => items.has(fd)).map(([file]) => file);
+  }
+
   add(file: OpenFile, fd: number, event: EpollEvent): number {
     if (file instanceof EpollFile && (file.#reaches(this) || file.#depth() + 1 + this.#height() > MAX_NESTS)) {
       return -Errno.ELOOP;

@@ -191,13 +191,15 @@ function chooseTask(process: Process, target: Task | undefined, signal: number):
   if (chosen === undefined) return;
   const traced = signal !== Signal.SIGKILL && (target ?? chosen).tracee !== undefined;
   if (endsAtOnce(process, signal) && !traced && !chosen.signals.waitedFor?.has(signal)) {
-    kill(process, signal);
+    killProcess(process, signal);
     return;
   }
   alert(chosen);
 }
 
-function kill(process: Process, signal: number): void {
+/** Ends a process by a signal that nothing holds up: no handler, mask or tracer is asked. */
+export function killProcess(process: Process, signal: number): void {
+  if (process.ended) return;
   if (process.signals.fatal === 0) process.signals.fatal = signal;
   resume(process, false);
   for (const task of process.tasks) {
