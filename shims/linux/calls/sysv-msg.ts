@@ -1,7 +1,7 @@
 /** System V message queues: msgget, msgsnd, msgrcv, msgctl (ipc/msg.c). */
 
 import { Errno } from "../errno.ts";
-import { MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR } from "../ipc/messages.ts";
+import { type Message, MessageQueue, MSG_COPY, MSG_EXCEPT, MSG_NOERROR, type Receiver } from "../ipc/messages.ts";
 import { msginfo, msqidDs, permOf } from "../ipc/structs.ts";
 import { IPC_INFO, IPC_NOWAIT, IPC_R, IPC_RMID, IPC_SET, IPC_STAT, IPC_W, nowSeconds } from "../ipc/table.ts";
 import { choice, flags, int, type Kind, long, octal, pointer, size } from "../kinds/kinds.ts";
@@ -31,10 +31,14 @@ export const msgget = fileCall((task, key, given) => {
   );
 });
 
-/** Tries until it works, the queue goes, or a signal comes. Like the kernel's, the calls are not restarted after a handler. */
-function until(queue: MessageQueue, on: WaitQueue, attempt: () => number | undefined): number | Wait {
-  const whole = (): number | undefined => (queue.removed ? -Errno.EIDRM : attempt());
-  return whole() ?? new Wait({ queues: [on], attempt: whole, interrupted: () => NO_RESTART });
+/** Waits until it is done, the queue goes, or a signal comes. Like the kernel's, the calls are not restarted after a handler. */
+function until(queue: MessageQueue, on: WaitQueue, done: () => number | undefined, cleanup: () => void): Wait {
+  return new Wait({
+    queues: [on],
+    attempt: () => done() ?? (queue.removed ? -Errno.EIDRM : undefined),
+    interrupted: () => done() ?? NO_RESTART,
+    cleanup,
+  });
 }
 
 const tooLong = (task: Task, bytes: number): boolean => bytes >= (task.abi.word === 8 ? 2 ** 63 : 2 ** 31);
@@ -48,10 +52,18 @@ export const msgsnd = fileCall((task, id, at, bytes, given) => {
   const text = memory.bytes(at + abi.word, bytes).slice();
   const queue = kernel.ipc.messages.table.find(id);
   queue.demand(process.cred, IPC_W);
-  return until(queue, queue.left, () => {
-    const result = queue.send({ type, text }, process.pid, nowSeconds(task));
-    return result === -Errno.EAGAIN && !(given & IPC_NOWAIT) ? undefined : result;
-  });
+  const message = { type, text };
+  const result = queue.send(message, process.pid, nowSeconds(task));
+  if (result === 0) queue.settle(nowSeconds(task));
+  if (result === 0 || given & IPC_NOWAIT) return result;
+  const sender = { pid: process.pid, message, isDone: false };
+  queue.senders.add(sender);
+  return until(
+    queue,
+    queue.left,
+    () => (sender.isDone ? 0 : undefined),
+    () => queue.senders.delete(sender),
+  );
 });
 
 export const msgrcv = fileCall((task, id, at, bytes, type, given) => {
@@ -62,18 +74,25 @@ export const msgrcv = fileCall((task, id, at, bytes, type, given) => {
   }
   const queue = kernel.ipc.messages.table.find(id);
   queue.demand(process.cred, IPC_R);
-  return until(queue, queue.arrived, () => {
-    const index = queue.find(type, given);
-    const message = queue.messages[index];
-    if (message === undefined) return given & IPC_NOWAIT ? -Errno.ENOMSG : undefined;
-    const { text } = message;
-    if (text.length > bytes && !(given & MSG_NOERROR)) return -Errno.E2BIG;
-    if (!(given & MSG_COPY)) queue.take(index, process.pid, nowSeconds(task));
-    longField.write(memory, at, message.type, abi);
-    const count = Math.min(bytes, text.length);
-    memory.write(at + abi.word, text.subarray(0, count));
+  const receiver: Receiver = { pid: process.pid, type, flags: given, most: bytes, result: undefined };
+  const store = (result: Message | number): number => {
+    if (typeof result === "number") return result;
+    longField.write(memory, at, result.type, abi);
+    const count = Math.min(bytes, result.text.length);
+    memory.write(at + abi.word, result.text.subarray(0, count));
     return count;
-  });
+  };
+  const first = queue.receive(receiver, nowSeconds(task));
+  if (typeof first === "object") queue.settle(nowSeconds(task));
+  if (first !== undefined) return store(first);
+  if (given & IPC_NOWAIT) return -Errno.ENOMSG;
+  queue.receivers.add(receiver);
+  return until(
+    queue,
+    queue.arrived,
+    () => (receiver.result === undefined ? undefined : store(receiver.result)),
+    () => queue.receivers.delete(receiver),
+  );
 });
 
 function writeStat(task: Task, queue: MessageQueue, at: number): void {
@@ -148,7 +167,7 @@ export const msgctl = fileCall((task, id, command, at) => {
         fail(Errno.EPERM, `more than ${most} bytes need CAP_SYS_RESOURCE`);
       queue.change(msg_perm, nowSeconds(task));
       queue.limit = msg_qbytes;
-      queue.left.wake();
+      queue.settle(nowSeconds(task));
       return 0;
     }
     case IPC_RMID: {

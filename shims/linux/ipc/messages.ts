@@ -13,6 +13,22 @@ export interface Message {
   readonly text: Uint8Array;
 }
 
+/** Somebody waits in msgrcv, until a message for it is there: `result`, or the errno of one that is too long. */
+export interface Receiver {
+  readonly pid: number;
+  readonly type: number;
+  readonly flags: number;
+  readonly most: number;
+  result: Message | number | undefined;
+}
+
+/** Somebody waits in msgsnd for room. */
+export interface Sender {
+  readonly pid: number;
+  readonly message: Message;
+  isDone: boolean;
+}
+
 export class MessageQueue extends IpcObject {
   readonly messages: Message[] = [];
   /** Bytes in the queue, and how many there may be. */
@@ -24,6 +40,9 @@ export class MessageQueue extends IpcObject {
   receivePid = 0;
   readonly arrived = new WaitQueue();
   readonly left = new WaitQueue();
+  /** Those who wait in msgrcv and msgsnd, in the order of their coming. */
+  readonly receivers = new Set<Receiver>();
+  readonly senders = new Set<Sender>();
 
   /** @param limit kernel.msgmnb */
   constructor(making: IpcMaking, limit: number) {
@@ -38,7 +57,6 @@ export class MessageQueue extends IpcObject {
     this.bytes += message.text.length;
     this.sendPid = pid;
     this.sendTime = now;
-    this.arrived.wake();
     return 0;
   }
 
@@ -59,11 +77,42 @@ export class MessageQueue extends IpcObject {
     return best;
   }
 
-  take(index: number, pid: number, now: number): void {
-    const [message] = this.messages.splice(index, 1);
-    this.bytes -= message?.text.length ?? 0;
+  /** Takes the message for a receiver: it, -E2BIG where it is too long, undefined where there is none. */
+  receive(receiver: Omit<Receiver, "result">, now: number): Message | number | undefined {
+    const { type, flags, most, pid } = receiver;
+    const index = this.find(type, flags);
+    const message = this.messages[index];
+    if (message === undefined) return undefined;
+    if (message.text.length > most && !(flags & MSG_NOERROR)) return -Errno.E2BIG;
+    if (flags & MSG_COPY) return message;
+    this.messages.splice(index, 1);
+    this.bytes -= message.text.length;
     this.receivePid = pid;
     this.receiveTime = now;
+    return message;
+  }
+
+  /**
+   * After a change: what waits and is possible now is done here, and not when those who wait run again, by which time the queue may
+   * be gone (pipelined_send, expunge_all).
+   */
+  settle(now: number): void {
+    const step = (): boolean => {
+      let isChanged = false;
+      for (const receiver of this.receivers) {
+        if (receiver.result !== undefined) continue;
+        receiver.result = this.receive(receiver, now);
+        if (typeof receiver.result === "object") isChanged = true;
+      }
+      for (const sender of this.senders) {
+        if (sender.isDone || this.send(sender.message, sender.pid, now) !== 0) continue;
+        sender.isDone = true;
+        isChanged = true;
+      }
+      return isChanged;
+    };
+    while (step());
+    this.arrived.wake();
     this.left.wake();
   }
 }
