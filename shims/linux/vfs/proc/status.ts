@@ -6,8 +6,9 @@ import { filtersOf, seccompMode } from "../../seccomp/state.ts";
 import { NSIG, SIG_DFL, SIG_IGN } from "../../signals/numbers.ts";
 import { SignalSet } from "../../signals/signal-set.ts";
 import type { Process, Task } from "../../task.ts";
-import { residentPages, sizePages } from "./text.ts";
+import { memoryUse, residentBytes } from "./memory-use.ts";
 
+const PAGE = 4096;
 /** USER_HZ. */
 const TICKS = 100;
 
@@ -66,7 +67,8 @@ export function statText(process: Process, task: Task | undefined): string {
   fields.push(realtime ? -1 - (task?.priority ?? 0) : 20 + nice, nice, process.tasks.size, 0);
   fields.push(ticks(process.startTime));
   // vsize, rss, rsslim, startcode, endcode, startstack, kstkesp, kstkeip
-  fields.push(sizePages(mm.space) * 4096, residentPages(mm.space), limitText(process.limits.soft(Resource.RLIMIT_RSS)));
+  const use = memoryUse(mm);
+  fields.push(use.size, residentBytes(use) / PAGE, limitText(process.limits.soft(Resource.RLIMIT_RSS)));
   fields.push(0, 0, mm.startStack, 0, 0);
   // signal, blocked, sigignore, sigcatch, wchan, nswap, cnswap, exit_signal, processor, rt_priority, policy
   const { ignored, caught } = dispositions(process);
@@ -83,17 +85,40 @@ function limitText(value: number): string {
 }
 
 export function statmText(process: Process): string {
-  const size = sizePages(process.mm.space);
-  const resident = residentPages(process.mm.space);
-  return `${size} ${resident} ${Math.floor(resident / 2)} 1 0 ${resident} 0\n`;
+  const use = memoryUse(process.mm);
+  const { size, file, shared, program, data, stack } = use;
+  const bytes = [size, residentBytes(use), file + shared, program, 0, data + stack, 0];
+  return `${bytes.map((count) => count / PAGE).join(" ")}\n`;
+}
+
+function memoryText({ mm }: Process): string {
+  const use = memoryUse(mm);
+  const resident = residentBytes(use);
+  const lines: readonly (readonly [string, number])[] = [
+    ["VmPeak", use.size],
+    ["VmSize", use.size],
+    ["VmLck", mm.locks.bytes],
+    ["VmPin", 0],
+    ["VmHWM", resident],
+    ["VmRSS", resident],
+    ["RssAnon", use.anonymous],
+    ["RssFile", use.file],
+    ["RssShmem", use.shared],
+    ["VmData", use.data],
+    ["VmStk", use.stack],
+    ["VmExe", use.program],
+    ["VmLib", use.libraries],
+    ["VmPTE", use.tables],
+    ["VmSwap", 0],
+    ["HugetlbPages", 0],
+  ];
+  const text = lines.map(([name, bytes]) => `${name}:\t${String(bytes / 1024).padStart(8)} kB\n`).join("");
+  return `${text}CoreDumping:\t0\nTHP_enabled:\t0\nuntag_mask:\t0xffffffffffffffff\n`;
 }
 
 export function statusText(process: Process, task: Task | undefined): string {
-  const { mm, kernel } = process;
+  const { kernel } = process;
   const cred = task?.cred ?? process.commonCred;
-  const size = sizePages(mm.space) * 4;
-  const resident = residentPages(mm.space) * 4;
-  const kib = (name: string, value: number) => `${name}:\t${String(value).padStart(8)} kB\n`;
   const capabilities = (name: string, set: bigint) => `Cap${name}:\t${set.toString(16).padStart(16, "0")}\n`;
   const half = (word: number) => (word >>> 0).toString(16).padStart(8, "0");
   const signals = (name: string, set: SignalSet | undefined) =>
@@ -105,19 +130,16 @@ export function statusText(process: Process, task: Task | undefined): string {
   const groups = cred.groups.map((group) => shownId(viewer, "gid", group)).join(" ");
   const queued = kernel.signals.state.counts.of(cred.ruid);
   return (
-    `Name:\t${task?.comm ?? ""}\nUmask:\t${process.fs.umask.toString(8).padStart(4, "0")}\n` +
+    `Name:\t${task?.comm ?? ""}\n` +
+    (process.status ? "" : `Umask:\t${process.fs.umask.toString(8).padStart(4, "0")}\n`) +
     `State:\t${STATES[state(process, task)]}\n` +
     `Tgid:\t${process.pid}\nNgid:\t0\nPid:\t${task?.tid ?? process.pid}\nPPid:\t${process.ppid}\n` +
     `TracerPid:\t${task?.tracee?.tracer.tid ?? 0}\n` +
     `Uid:\t${named("uid", cred.ruid, cred.euid, cred.suid, cred.uid)}\n` +
     `Gid:\t${named("gid", cred.rgid, cred.egid, cred.sgid, cred.gid)}\n` +
     `FDSize:\t${Math.max(64, process.files.length)}\nGroups:\t${groups} \n` +
-    kib("VmPeak", size) +
-    kib("VmSize", size) +
-    kib("VmLck", mm.locks.bytes / 1024) +
-    kib("VmPin", 0) +
-    kib("VmHWM", resident) +
-    kib("VmRSS", resident) +
+    `NStgid:\t${process.pid}\nNSpid:\t${task?.tid ?? process.pid}\nNSpgid:\t${process.pgid}\nNSsid:\t${process.sid}\n` +
+    `Kthread:\t0\n${process.status ? "" : memoryText(process)}` +
     `Threads:\t${process.tasks.size}\n` +
     `SigQ:\t${queued}/${limitText(process.limits.soft(Resource.RLIMIT_SIGPENDING))}\n` +
     signals("SigPnd", task?.signals.pending.set) +
@@ -132,6 +154,7 @@ export function statusText(process: Process, task: Task | undefined): string {
     capabilities("Amb", cred.ambient) +
     `NoNewPrivs:\t${Number(process.noNewPrivs)}\n` +
     `Seccomp:\t${seccompMode(task?.seccomp)}\nSeccomp_filters:\t${task === undefined ? 0 : (filtersOf(task)?.count ?? 0)}\n` +
+    `Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n` +
     `Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n` +
     `voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n`
   );

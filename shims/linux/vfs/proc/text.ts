@@ -1,4 +1,4 @@
-import type { AddressSpace, Region } from "../../../../emulator/memory.ts";
+import type { Region } from "../../../../emulator/memory.ts";
 import type { Mm } from "../../memory/mm.ts";
 import type { Entry, FileSystem } from "../inode.ts";
 import type { Vfs } from "../vfs.ts";
@@ -106,18 +106,6 @@ export function rollupText({ space, locks }: Mm): string {
   ] as const;
   const text = lines.map(([name, kib]) => `${`${name}:`.padEnd(16)}${String(kib).padStart(8)} kB\n`).join("");
   return `${title}[rollup]\n${text}`;
-}
-
-/** Pages mapped. */
-export function sizePages(space: AddressSpace): number {
-  return space.mappedBytes / 4096;
-}
-
-/** Pages that count as resident: private ones that may be written, and the rest by a quarter. No page table is walked for it. */
-export function residentPages(space: AddressSpace): number {
-  let bytes = 0;
-  for (const { start, end, prot } of space.regions()) bytes += prot === 0 ? 0 : Math.min(end - start, 1 << 20);
-  return Math.ceil(bytes / 4096);
 }
 
 interface Mount {
