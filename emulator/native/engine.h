@@ -152,8 +152,15 @@ class Engine {
       state_ = base;
       return counter_.load(Emitter(context, operations_), base);
     }
-    if (operation == operations_.store64 && at == offsetof(EnvHead, eip) && base == state_) target_ = a - uintptr_t(context);
+    if (at != offsetof(EnvHead, eip) || base != state_) return false;
+    if (operation == operations_.store64) target_ = a - uintptr_t(context);
+    else if (operation == operations_.load64) target_ = 0;  // a far jump's helper has put it there
     return false;
+  }
+  // After a helper's call and at a label EIP may be another, and what was in a temporary is gone.
+  void loseTarget() { target_ = 0; }
+  void onOperation(int operation) {
+    if (operation == operations_.label) target_ = 0;
   }
   bool insteadOfLookUp(char* context);
   const void* lookUpJump();

@@ -62,14 +62,14 @@ static Operations search(uc_engine* uc) {
   const Definition* definitions = nullptr;
   bool ok = memory.read(reinterpret_cast<const char*>(uc) + UC_CONTEXT, &context, sizeof context) &&
             memory.read(context + CONTEXT_OPERATIONS, &definitions, sizeof definitions);
-  const std::pair<const char*, int*> wanted[] = {{"ld_i32", &o.load32}, {"ld_i64", &o.load64}, {"st_i64", &o.store64}, {"add_i64", &o.add64}, {"goto_ptr", &o.jump}};
+  const std::pair<const char*, int*> wanted[] = {{"ld_i32", &o.load32}, {"ld_i64", &o.load64}, {"st_i64", &o.store64}, {"add_i64", &o.add64}, {"goto_ptr", &o.jump}, {"set_label", &o.label}};
   size_t found = 0;
   for (int i = 0; ok && found < std::size(wanted) && i < 200; i++) {
     Definition d;
-    char name[9] = "";
-    ok = memory.read(definitions + i, &d, sizeof d) && memory.read(d.name, name, 8);
+    char name[8] = "";
+    ok = memory.read(definitions + i, &d, sizeof d) && memory.read(d.name, name, sizeof name);
     for (auto& [text, number] : wanted) {
-      if (!ok || std::strncmp(name, text, 8) != 0) continue;
+      if (!ok || std::strncmp(name, text, sizeof name) != 0) continue;
       *number = i;
       found++;
     }
@@ -80,7 +80,7 @@ static Operations search(uc_engine* uc) {
 bool Operations::find(uc_engine* uc, std::string& error) {
   static const Operations same = search(uc);  // in every engine
   *this = same;
-  if (load32 >= 0 && load64 >= 0 && store64 >= 0 && add64 >= 0 && jump >= 0) return true;
+  if (load32 >= 0 && load64 >= 0 && store64 >= 0 && add64 >= 0 && jump >= 0 && label >= 0) return true;
   error = "this build of libunicorn 2.0.1 keeps its code generator elsewhere than expected";
   return false;
 }

@@ -12,7 +12,7 @@ using Temporary = uintptr_t;
 
 // Numbers that the generator has for what it does, by their names.
 struct Operations {
-  int load32 = -1, load64 = -1, store64 = -1, add64 = -1, jump = -1;
+  int load32 = -1, load64 = -1, store64 = -1, add64 = -1, jump = -1, label = -1;
   // False with a message where libunicorn does not keep them where version 2.0.1 does.
   bool find(uc_engine* uc, std::string& error);
 };

@@ -105,6 +105,7 @@ void __wrap_helper_svm_check_intercept_param_x86_64(void* env, uint32_t number, 
 void __wrap_tcg_gen_callN_x86_64(char* context, void* function, void* result, int count, void** arguments) {
   Engine* e = currentEngine();
   if (e && function == reinterpret_cast<void*>(helper_uc_tracecode)) return e->countBlock(context, shimbed::Temporary(static_cast<char*>(arguments[0]) - context));
+  if (e) e->loseTarget();
   bool stands = function == reinterpret_cast<void*>(helper_cpuid_x86_64) || function == reinterpret_cast<void*>(helper_comiss_x86_64);
   uint64_t eip = 0;
   uint32_t number = e && stands ? e->vectorAtHand(eip) : shimbed::VectorPlans::NONE;
@@ -126,6 +127,7 @@ void* __wrap_tcg_emit_op_x86_64(char* context, int opcode) {
   auto& temporaries = *reinterpret_cast<int32_t*>(context + 48);
   auto& operations = *reinterpret_cast<int32_t*>(context + 56);
   if (temporaries > ENOUGH_TEMPORARIES && operations < ENOUGH_OPERATIONS) operations += ENOUGH_OPERATIONS;
+  if (Engine* e = currentEngine()) e->onOperation(opcode);
   return __real_tcg_emit_op_x86_64(context, opcode);
 }
 
