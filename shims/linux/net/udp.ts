@@ -42,21 +42,37 @@ const UDP_CORK = 1;
 const IP_MULTICAST_ALL = 49;
 const MAX_V4 = 65_507;
 const MAX_V6 = 65_527;
+const IP_TOS = 1;
 const IP_TTL = 2;
 const IP_PKTINFO = 8;
 const IP_RECVTTL = 12;
+const IP_RECVTOS = 13;
+const IPV6_UNICAST_HOPS = 16;
+const IPV6_MULTICAST_HOPS = 18;
+const IP_MULTICAST_TTL = 33;
 const IPV6_RECVPKTINFO = 49;
 const IPV6_PKTINFO = 50;
 const IPV6_RECVHOPLIMIT = 51;
 const IPV6_HOPLIMIT = 52;
+const IPV6_RECVTCLASS = 66;
+const IPV6_TCLASS = 67;
 const HOPS = 64;
 /** Interface number of `lo`. */
 const LO = 1;
+
+/** What of a packet's header its sender says. */
+interface Header {
+  /** IP's type of service, or IPv6's traffic class. */
+  readonly tos: number;
+  readonly hops: number;
+}
+const PLAIN: Header = { tos: 0, hops: HOPS };
 
 interface Datagram {
   readonly bytes: Uint8Array;
   readonly from: Endpoint;
   readonly to: Endpoint;
+  readonly header: Header;
   readonly cost: number;
   /** Monotonic time of arrival, ns. */
   readonly at: number;
@@ -143,18 +159,30 @@ export class UdpSocket extends InetSocket {
   #transmit(bytes: Uint8Array, to: Endpoint, source: Ip): void {
     const from = { ip: isAny(this.local.ip) ? source : this.local.ip, port: this.local.port };
     const target = { ip: destinationOf(to.ip), port: to.port };
+    const header = this.#headerFor(target.ip);
     if (isMulticast(to.ip)) {
       // What leaves by the loopback comes back by it, whatever IP_MULTICAST_LOOP says.
-      for (const member of this.network.groupMembers(target)) member.take(bytes, from, target);
+      for (const member of this.network.groupMembers(target)) member.take(bytes, from, target, header);
       return;
     }
     const receiver = this.network.datagramReceiver(target, from);
-    if (receiver !== undefined) receiver.take(bytes, from, target);
+    if (receiver !== undefined) receiver.take(bytes, from, target, header);
     else if (this.remote !== undefined) {
       // "Port unreachable" comes back, and only a connected socket is told.
       this.error = Errno.ECONNREFUSED;
       this.changed();
     }
+  }
+
+  #headerFor(target: Ip): Header {
+    const { options } = this;
+    const isGroup = isMulticast(target);
+    if (isV4(target)) {
+      const hops = options.get(IPPROTO_IP, isGroup ? IP_MULTICAST_TTL : IP_TTL);
+      return { tos: options.get(IPPROTO_IP, IP_TOS), hops };
+    }
+    const hops = options.get(IPPROTO_IPV6, isGroup ? IPV6_MULTICAST_HOPS : IPV6_UNICAST_HOPS);
+    return { tos: options.get(IPPROTO_IPV6, IPV6_TCLASS), hops };
   }
 
   /** UDP_CORK is over: what was held back goes. */
@@ -169,12 +197,12 @@ export class UdpSocket extends InetSocket {
   }
 
   /** A datagram has come. */
-  protected take(bytes: Uint8Array, from: Endpoint, to: Endpoint): void {
+  protected take(bytes: Uint8Array, from: Endpoint, to: Endpoint, header: Header = PLAIN): void {
     const cost = udpCost(bytes.length);
     // A full receiver drops, as networks do.
     if (this.#queued + cost > this.options.receiveBuffer || this.shut & RCV_SHUTDOWN) return;
     this.#queued += cost;
-    this.#inbox.push({ bytes: bytes.slice(), from, to, cost, at: this.network.kernel.clock.now() });
+    this.#inbox.push({ bytes: bytes.slice(), from, to, header, cost, at: this.network.kernel.clock.now() });
     this.readQueue.wake();
   }
 
@@ -197,7 +225,7 @@ export class UdpSocket extends InetSocket {
     return { count, length, flags: truncated, address, controls: this.#controls(datagram) };
   }
 
-  #controls({ to, at }: Datagram): Control[] {
+  #controls({ to, header, at }: Datagram): Control[] {
     const controls: Control[] = [];
     const { options } = this;
     if (options.has(SOL_SOCKET, So.SO_TIMESTAMP) || options.has(SOL_SOCKET, So.SO_TIMESTAMPNS)) {
@@ -205,6 +233,12 @@ export class UdpSocket extends InetSocket {
       const { sec, nsec } = realtimeAt(this.network.kernel.clock, at);
       const type = ns ? So.SO_TIMESTAMPNS : So.SO_TIMESTAMP;
       controls.push({ level: SOL_SOCKET, type, data: [sec, ns ? nsec : Math.floor(nsec / 1000)] });
+    }
+    if (this.domain === AF_INET6 && options.has(IPPROTO_IPV6, IPV6_RECVPKTINFO)) {
+      const data = new Uint8Array(20);
+      data.set(ipBytes(AF_INET6, to.ip));
+      data[16] = LO;
+      controls.push({ level: IPPROTO_IPV6, type: IPV6_PKTINFO, data });
     }
     if (this.domain === AF_INET || isV4(to.ip)) {
       if (options.has(IPPROTO_IP, IP_PKTINFO)) {
@@ -214,17 +248,17 @@ export class UdpSocket extends InetSocket {
         data.set(ipBytes(AF_INET, to.ip), 8);
         controls.push({ level: IPPROTO_IP, type: IP_PKTINFO, data });
       }
-      if (options.has(IPPROTO_IP, IP_RECVTTL)) controls.push({ level: IPPROTO_IP, type: IP_TTL, data: int32(HOPS) });
-    }
-    if (this.domain === AF_INET6) {
-      if (options.has(IPPROTO_IPV6, IPV6_RECVPKTINFO)) {
-        const data = new Uint8Array(20);
-        data.set(ipBytes(AF_INET6, to.ip));
-        data[16] = LO;
-        controls.push({ level: IPPROTO_IPV6, type: IPV6_PKTINFO, data });
+      if (options.has(IPPROTO_IP, IP_RECVTTL))
+        controls.push({ level: IPPROTO_IP, type: IP_TTL, data: int32(header.hops) });
+      if (options.has(IPPROTO_IP, IP_RECVTOS)) {
+        controls.push({ level: IPPROTO_IP, type: IP_TOS, data: Uint8Array.of(header.tos) });
       }
+    } else {
       if (options.has(IPPROTO_IPV6, IPV6_RECVHOPLIMIT)) {
-        controls.push({ level: IPPROTO_IPV6, type: IPV6_HOPLIMIT, data: int32(HOPS) });
+        controls.push({ level: IPPROTO_IPV6, type: IPV6_HOPLIMIT, data: int32(header.hops) });
+      }
+      if (options.has(IPPROTO_IPV6, IPV6_RECVTCLASS)) {
+        controls.push({ level: IPPROTO_IPV6, type: IPV6_TCLASS, data: int32(header.tos) });
       }
     }
     return controls;
