@@ -82,10 +82,10 @@ function send(task: Task, target: Socket, header: MsgHdr, flags: number): Result
   const address = hasName ? readAddress(task, header.msg_name, nameLength(header)) : undefined;
   const from = pieces(task, header);
   const hasControl = header.msg_control !== 0 && header.msg_controllen > 0;
-  const { rights, creds } = hasControl
+  const sent = hasControl
     ? readControl(task, header.msg_control, header.msg_controllen, target.domain === AF_UNIX)
-    : { rights: [], creds: undefined };
-  return sendMessage(task, target, from, { flags, address, rights, creds });
+    : undefined;
+  return sendMessage(task, target, from, { flags, address, ...sent });
 }
 
 const sendmsg = fileCall((task, descriptor, at, flags) => {

@@ -8,8 +8,17 @@ import type { Task } from "../task.ts";
 import { descriptorLimit, openFileOf } from "../vfs/call-context.ts";
 import { fail } from "../vfs/error.ts";
 import type { OpenFile } from "../vfs/open-file.ts";
-import { MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_CREDENTIALS, SCM_MAX_FD, SCM_RIGHTS, SOL_SOCKET } from "./constants.ts";
-import type { Control, Incoming, Ucred } from "./socket.ts";
+import {
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  MSG_CMSG_CLOEXEC,
+  MSG_CTRUNC,
+  SCM_CREDENTIALS,
+  SCM_MAX_FD,
+  SCM_RIGHTS,
+  SOL_SOCKET,
+} from "./constants.ts";
+import type { Control, Incoming, SentControl, Ucred } from "./socket.ts";
 
 export const msghdr = struct({
   msg_name: address,
@@ -30,6 +39,7 @@ const UCRED_BYTES = 12;
 interface Sent {
   readonly rights: readonly OpenFile[];
   readonly creds: Ucred | undefined;
+  readonly controls: readonly SentControl[];
 }
 
 /** Header bytes of a cmsghdr: a size_t and two ints. */
@@ -40,6 +50,7 @@ const aligned = (task: Task, bytes: number): number => Math.ceil(bytes / task.ab
 export function readControl(task: Task, at: number, length: number, forUnix: boolean): Sent {
   const { memory, abi } = task;
   const rights: OpenFile[] = [];
+  const controls: SentControl[] = [];
   let creds: Ucred | undefined;
   if (length > MAX_CONTROL) fail(Errno.ENOBUFS, "more control data than net.core.optmem_max");
   const header = headerBytes(task);
@@ -54,10 +65,12 @@ export function readControl(task: Task, at: number, length: number, forUnix: boo
       if (type === SCM_RIGHTS) rights.push(...readRights(task, data, size - header, rights.length));
       else if (type === SCM_CREDENTIALS) creds = readCreds(task, data, size - header);
       else fail(Errno.EINVAL, "an unknown control message");
+    } else if (level === IPPROTO_IP || level === IPPROTO_IPV6) {
+      controls.push({ level, type, data: memory.bytes(start + header, size - header) });
     }
     offset += aligned(task, size);
   }
-  return { rights, creds };
+  return { rights, creds, controls };
 }
 
 function readRights(task: Task, at: number, bytes: number, before: number): OpenFile[] {

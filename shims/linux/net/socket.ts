@@ -25,6 +25,15 @@ export interface Outgoing {
   readonly rights?: readonly OpenFile[] | undefined;
   /** SCM_CREDENTIALS, checked. */
   readonly creds?: Ucred | undefined;
+  /** Control messages of the Internet's protocols, as they came. */
+  readonly controls?: readonly SentControl[] | undefined;
+}
+
+/** One control message of a sender. */
+export interface SentControl {
+  readonly level: number;
+  readonly type: number;
+  readonly data: Uint8Array;
 }
 
 /** One control message for the receiver. */

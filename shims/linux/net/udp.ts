@@ -36,7 +36,7 @@ import {
 } from "./constants.ts";
 import { destinationOf, InetSocket, type Ports, routeTo } from "./inet.ts";
 import { int32, So } from "./options.ts";
-import type { Control, Incoming, Outgoing } from "./socket.ts";
+import type { Control, Incoming, Outgoing, SentControl } from "./socket.ts";
 
 const UDP_CORK = 1;
 const IP_MULTICAST_ALL = 49;
@@ -76,6 +76,25 @@ interface Datagram {
   readonly cost: number;
   /** Monotonic time of arrival, ns. */
   readonly at: number;
+}
+
+/** What a sender's control messages say for one datagram (ip_cmsg_send, ip6_datagram_send_ctl); a hop limit of -1 is the default. */
+function headerIn(controls: readonly SentControl[], family: number): Partial<Header> | number {
+  const isIp = family === IPPROTO_IP;
+  const said: { tos?: number; hops?: number } = {};
+  for (const { level, type, data } of controls) {
+    const isTos = type === (isIp ? IP_TOS : IPV6_TCLASS);
+    if (level !== family || !(isTos || type === (isIp ? IP_TTL : IPV6_HOPLIMIT))) continue;
+    let value = data[0] ?? 0;
+    if (data.length === 4) value = new DataView(data.buffer, data.byteOffset).getInt32(0, true);
+    else if (!(isIp && isTos && data.length === 1)) return -Errno.EINVAL;
+    const least = isIp ? Number(!isTos) : -1;
+    if (value < least || value > 255) return -Errno.EINVAL;
+    // A traffic class of -1 goes out as it is.
+    if (isTos) said.tos = value & 0xff;
+    else if (value >= 0) said.hops = value;
+  }
+  return said;
 }
 
 /** A UDP socket on the run's loopback. */
@@ -145,6 +164,8 @@ export class UdpSocket extends InetSocket {
     const failed = this.takeError();
     if (failed !== 0) return failed;
     if (this.shut & SEND_SHUTDOWN) return -Errno.EPIPE;
+    const said = headerIn(out.controls ?? [], isV4(to.ip) ? IPPROTO_IP : IPPROTO_IPV6);
+    if (typeof said === "number") return said;
     const whole = this.#corked === undefined ? bytes : Buffer.concat([this.#corked.bytes, bytes]);
     if (whole.length > (isV4(to.ip) ? MAX_V4 : MAX_V6)) return -Errno.EMSGSIZE;
     if (out.flags & MSG_MORE || this.options.has(IPPROTO_UDP, UDP_CORK)) {
@@ -152,14 +173,14 @@ export class UdpSocket extends InetSocket {
       return bytes.length;
     }
     this.#corked = undefined;
-    this.#transmit(whole, to, source);
+    this.#transmit(whole, to, source, said);
     return bytes.length;
   }
 
-  #transmit(bytes: Uint8Array, to: Endpoint, source: Ip): void {
+  #transmit(bytes: Uint8Array, to: Endpoint, source: Ip, said?: Partial<Header>): void {
     const from = { ip: isAny(this.local.ip) ? source : this.local.ip, port: this.local.port };
     const target = { ip: destinationOf(to.ip), port: to.port };
-    const header = this.#headerFor(target.ip);
+    const header = { ...this.#headerFor(target.ip), ...said };
     if (isMulticast(to.ip)) {
       // What leaves by the loopback comes back by it, whatever IP_MULTICAST_LOOP says.
       for (const member of this.network.groupMembers(target)) member.take(bytes, from, target, header);
