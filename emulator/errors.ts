@@ -2,6 +2,11 @@
  * The three errors that cross rooms. Each has one reader: the guest (as EFAULT), the user (one paragraph), or us.
  */
 
+/** An address below a small stack pointer is negative here, and wraps around in the guest. */
+function addressText(address: number): string {
+  return `0x${(address < 0 ? BigInt.asUintN(64, BigInt(address)) : address).toString(16)}`;
+}
+
 /** Guest memory could not be read or written; inside a system call the guest gets EFAULT. */
 export class MemoryFault extends Error {
   override readonly name = "MemoryFault";
@@ -10,9 +15,14 @@ export class MemoryFault extends Error {
   readonly access: "read" | "write";
 
   constructor(address: number, access: "read" | "write") {
-    super(`cannot ${access} guest memory at 0x${address.toString(16)}`);
+    super(`cannot ${access} guest memory at ${addressText(address)}`);
     this.address = address;
     this.access = access;
+  }
+
+  /** The address as one prints it: 0x and hexadecimal digits. */
+  get place(): string {
+    return addressText(this.address);
   }
 }
 

@@ -223,7 +223,7 @@ export class Dispatcher {
 
   #failure(task: Task, error: unknown): number {
     if (error instanceof MemoryFault) {
-      return task.fail(Errno.EFAULT, `cannot ${error.access} at 0x${error.address.toString(16)}`);
+      return task.fail(Errno.EFAULT, `cannot ${error.access} at ${error.place}`);
     }
     if (error instanceof VfsError) return task.fail(error.errno, error.why);
     if (error instanceof TestbedError || error instanceof UserError) throw error;

@@ -46,7 +46,7 @@ function what(fault: Fault): string {
   if (fault.vector !== Vector.PF)
     return fault.errorCode === 0 ? name : `${name}, error code 0x${fault.errorCode.toString(16)}`;
   const doing = { read: "reading", write: "writing", fetch: "executing" }[fault.access];
-  return `${name} ${doing} 0x${fault.address.toString(16)}: ${WHY[fault.page ?? "unmapped"]}`;
+  return `${name} ${doing} 0x${(fault.exactAddress ?? fault.address).toString(16)}: ${WHY[fault.page ?? "unmapped"]}`;
 }
 
 /** Text of the instruction at `address`, for the report; undefined where no disassembler was given or the bytes are none. */

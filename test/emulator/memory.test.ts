@@ -124,6 +124,14 @@ describe("mappings", () => {
     expect(space.resolve(0x11000, "fetch")).toBe("protection");
     expect(space.resolve(0x30000, "read")).toBe("unmapped");
   });
+  test("a fault below address zero is told where it wraps to", () => {
+    const fault = new MemoryFault(16 - 0x280, "write");
+    expect([fault.place, fault.message]).toEqual([
+      "0xfffffffffffffd90",
+      "cannot write guest memory at 0xfffffffffffffd90",
+    ]);
+  });
+
   test("the top of user space is the last page", () => {
     const space = newSpace();
     space.map(END - PAGE, PAGE, RW);

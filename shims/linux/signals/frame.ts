@@ -93,7 +93,7 @@ export function enterSignalHandler(
     push.write(task, at, interrupted);
   } catch (error) {
     if (!(error instanceof MemoryFault)) throw error;
-    return `the stack cannot hold the frame: 0x${error.address.toString(16)} is not writable`;
+    return `the stack cannot hold the frame: ${error.place} is not writable`;
   }
   push.setRegisters(task, at.frame, info.signal);
   if (!enterHandler(task, !narrow)) return "the provider refused the handler's segments";

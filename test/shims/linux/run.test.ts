@@ -129,6 +129,11 @@ describe("a run", () => {
     expect(lines.at(-1)).toMatch(/^\+\+\+ killed by SIGSEGV/);
   });
 
+  it("reports a fault near the end of 64 bits with its exact address", async () => {
+    const { reports } = await runGuest({ source: "mov rax, -0x270\nmov qword ptr [rax], 1" });
+    expect(reports[0]).toMatch(/ page fault writing 0xfffffffffffffd90: nothing is mapped there$/);
+  });
+
   it("zeroes the memory behind a segment's file part, and the first byte of the stack can be pushed to", async () => {
     const source = "push 1\nmov rdi, [rip + end]\nadd rdi, [rip + end + 0xff0]\nmov eax, 60\nsyscall\nend:";
     expect((await runGuest({ source })).end).toEqual(exited(0));
