@@ -20,15 +20,15 @@ interface Queued {
 
 export class PendingSignals {
   readonly set = new SignalSet();
-  /** By signal, each in the order of sending; one that nothing is queued for has no list. */
-  readonly #queues = new Map<number, Queued[]>();
+  /** By signal, each in the order of sending. */
+  readonly #queues: Queued[][] = [];
   #sent = 0;
 
   /** Queues information about a signal. */
   push(counts: UserCounts, uid: number, info: SigInfo, timer?: QueuedTimer): void {
     const queued = { info, timer, uid, order: this.#sent++ };
-    const queue = this.#queues.get(info.signal);
-    if (queue === undefined) this.#queues.set(info.signal, [queued]);
+    const queue = this.#queues[info.signal];
+    if (queue === undefined) this.#queues[info.signal] = [queued];
     else queue.push(queued);
     this.set.add(info.signal);
     if (timer === undefined) counts.change(uid, 1);
@@ -36,12 +36,12 @@ export class PendingSignals {
 
   /** What was queued first for a signal; undefined when nothing was. */
   first(signal: number): SigInfo | undefined {
-    return this.#queues.get(signal)?.[0]?.info;
+    return this.#queues[signal]?.[0]?.info;
   }
 
   /** Information of up to `count` queued signals, but for the first `from`. */
   infos(from: number, count: number): SigInfo[] {
-    const all = [...this.#queues.values()].flat().sort((a, b) => a.order - b.order);
+    const all = this.#queues.flat().sort((a, b) => a.order - b.order);
     return all.slice(from, from + count).map(({ info }) => info);
   }
 
@@ -49,9 +49,9 @@ export class PendingSignals {
    * Takes the first queued `signal`. Undefined when nothing was queued for it (no room was left): its information is lost.
    */
   take(counts: UserCounts, signal: number): Queued | undefined {
-    const queue = this.#queues.get(signal);
+    const queue = this.#queues[signal];
     const taken = queue?.shift();
-    if (queue === undefined || queue.length === 0) this.#forgetSignal(signal);
+    if (queue === undefined || queue.length === 0) this.set.delete(signal);
     if (taken !== undefined && taken.timer === undefined) counts.change(taken.uid, -1);
     return taken;
   }
@@ -59,33 +59,25 @@ export class PendingSignals {
   /** Throws away all signals of a set. */
   flush(counts: UserCounts, signals: SignalSet): void {
     if (this.set.intersection(signals).isEmpty) return;
-    for (const [signal, queue] of this.#queues) {
-      if (!signals.has(signal)) continue;
-      this.#queues.delete(signal);
-      for (const queued of queue) discard(counts, queued);
-    }
+    for (const [signal, queue] of this.#queues.entries())
+      if (queue !== undefined && signals.has(signal)) for (const queued of queue.splice(0)) discard(counts, queued);
     this.set.lo &= ~signals.lo;
     this.set.hi &= ~signals.hi;
   }
 
   /** Throws away what a deleted timer queued. */
   forget(counts: UserCounts, timer: QueuedTimer): void {
-    for (const [signal, queue] of this.#queues) {
-      const kept = queue.filter((queued) => queued.timer !== timer);
-      if (kept.length === queue.length) continue;
+    for (const [signal, queue] of this.#queues.entries()) {
+      const kept = queue?.filter((queued) => queued.timer !== timer);
+      if (kept === undefined || kept.length === queue.length) continue;
       for (const queued of queue) if (queued.timer === timer) discard(counts, queued);
-      if (kept.length > 0) this.#queues.set(signal, kept);
-      else this.#forgetSignal(signal);
+      this.#queues[signal] = kept;
+      if (kept.length === 0) this.set.delete(signal);
     }
   }
 
   clear(counts: UserCounts): void {
     this.flush(counts, new SignalSet(-1, -1));
-  }
-
-  #forgetSignal(signal: number): void {
-    this.#queues.delete(signal);
-    this.set.delete(signal);
   }
 }
 
